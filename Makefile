@@ -1,0 +1,53 @@
+# Every command a contributor or CI needs. Needs Python 3.11+ and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+KEEP   ?=
+ROUNDS ?= 200
+
+.PHONY: help venv demo run test lint proto prices certs bench soak clean
+.DEFAULT_GOAL := help
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("costd needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which with: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+venv: $(STAMP) ## Make .venv with costd and its development tools
+
+demo: $(STAMP) ## Start a sidecar, send it usage over every door, print the bill (KEEP=1 leaves it running)
+	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
+
+run: $(STAMP) ## Start a sidecar in the foreground
+	@exec $(BIN)/costd run
+
+lint: $(STAMP) ## Linters and type checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint ## The whole suite, linters and type checks included
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+proto: $(STAMP) ## Regenerate the gRPC code from proto/
+	$(BIN)/python scripts/generate_protos.py
+
+prices: $(STAMP) ## Recompile the bundled price table from the pinned price list
+	$(BIN)/python scripts/compile_prices.py
+
+certs: $(STAMP) ## A certificate authority and a server certificate for development, under certs/
+	$(BIN)/python scripts/make_certs.py certs
+
+bench: $(STAMP) ## Speed and memory, each beside a yardstick measured in the same run
+	$(BIN)/python -m bench
+
+soak: $(STAMP) ## The kill -9 test for ROUNDS rounds (200)
+	COSTD_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m soak -o addopts='-q -p no:cacheprovider' tests
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist certs .mypy_cache .ruff_cache daemon/*.egg-info

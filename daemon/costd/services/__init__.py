@@ -1,0 +1,1 @@
+"""What the daemon does, independent of the door a request came through."""

@@ -1,0 +1,1 @@
+"""The durable part: SQLite, one writer, many readers."""
