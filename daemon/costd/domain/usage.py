@@ -1,0 +1,124 @@
+"""What a caller says about one call to a provider: the record, its limits, and the fingerprint of its content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from hashlib import blake2b
+from typing import NamedTuple
+
+from costd.domain.errors import Invalid
+
+MAX_TEXT = 256
+MAX_TAGS = 32
+MAX_LATENCY_MS = 7 * 24 * 3600 * 1000  # a week: nothing a provider answers takes longer
+FINGERPRINT_BYTES = 8
+
+SUCCESS = "success"
+ERROR = "error"
+INCOMPLETE = "incomplete"
+SANDBOX = "sandbox"
+_STATUS_CLASSES = {
+    "success": SUCCESS,
+    "succeeded": SUCCESS,
+    "ok": SUCCESS,
+    "completed": SUCCESS,
+    "complete": SUCCESS,
+    "incomplete": INCOMPLETE,
+    "sandbox": SANDBOX,
+}
+
+Units = Mapping[str, int | Decimal]
+
+
+class Usage(NamedTuple):
+    """One call as its caller described it, normalised but with nothing filled in.
+
+    Text is "" and numbers are None where the caller said nothing. `units` are sorted by name; `at_ms` is UTC
+    milliseconds; `cost_nano` is the caller's own price in nano-USD; `context` selects price variants
+    (("processing", "batch"), …).
+    """
+
+    source_app: str
+    model: str
+    units: tuple[tuple[str, int | Decimal], ...]
+    user: str = ""
+    project: str = ""
+    team: str = ""
+    product: str = ""
+    job: str = ""
+    provider: str = ""
+    prompt_key: str = ""
+    prompt_version: str = ""
+    tags: tuple[str, ...] = ()
+    endpoint: str = ""
+    status: str = SUCCESS
+    latency_ms: int | None = None
+    at_ms: int | None = None
+    cost_nano: int | None = None
+    context: tuple[tuple[str, str], ...] = ()
+    request_id: str = ""
+
+    def fingerprint(self) -> bytes:
+        """A digest of everything the caller sent but the id: equal exactly when the content is equal."""
+        return blake2b(repr(tuple(self)[:-1]).encode(), digest_size=FINGERPRINT_BYTES).digest()
+
+
+class TimeLimits(NamedTuple):
+    """How far from now a record's own time may lie, in milliseconds."""
+
+    past_ms: int
+    future_ms: int
+
+    def check(self, at_ms: int, now_ms: int, field: str = "timestamp") -> None:
+        """Raise Invalid when `at_ms` is outside [now − past, now + future]."""
+        if at_ms < now_ms - self.past_ms:
+            raise Invalid(field, f"is more than {self.past_ms // 86_400_000} days ago; older usage is not accepted")
+        if at_ms > now_ms + self.future_ms:
+            raise Invalid(field, f"is more than {self.future_ms // 60_000} minutes in the future; check the clock")
+
+
+def status_class(status: str) -> str:
+    """The class a status word belongs to: success, incomplete, sandbox, and error for everything else."""
+    return _STATUS_CLASSES.get(status.lower(), ERROR)
+
+
+def check_text(usage: Usage) -> None:
+    """Raise Invalid for text that is too long or holds control characters, for too many or odd tags."""
+    for name in _TEXT_FIELDS:
+        text = getattr(usage, name)
+        if text:
+            check_string(text, name)
+    if len(usage.tags) > MAX_TAGS:
+        raise Invalid("feature_tags", f"must be at most {MAX_TAGS} tags")
+    for tag in usage.tags:
+        check_string(tag, "feature_tags")
+        if "," in tag:
+            raise Invalid("feature_tags", "must not contain a comma")
+    if usage.latency_ms is not None and not 0 <= usage.latency_ms <= MAX_LATENCY_MS:
+        raise Invalid("latency_ms", f"must be between 0 and {MAX_LATENCY_MS}")
+
+
+def check_string(text: str, field: str) -> None:
+    """Raise Invalid unless `text` is at most MAX_TEXT characters and free of control characters."""
+    if len(text) > MAX_TEXT:
+        raise Invalid(field, f"must be at most {MAX_TEXT} characters")
+    if not text.isprintable() and any(c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c < "\ue000" for c in text):
+        raise Invalid(field, "must not contain control characters")
+
+
+_TEXT_FIELDS = (
+    "source_app",
+    "model",
+    "user",
+    "project",
+    "team",
+    "product",
+    "job",
+    "provider",
+    "prompt_key",
+    "prompt_version",
+    "endpoint",
+    "status",
+    "request_id",
+)
