@@ -1,0 +1,241 @@
+-- The ledger of a sidecar: who sent what, when, and what it cost.
+-- Times are UTC milliseconds since 1970, hours are whole hours since 1970, money is nano-USD (1e-9 USD).
+
+CREATE TABLE org (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE
+) STRICT;
+INSERT INTO org (id, name) VALUES (1, 'default');
+
+CREATE TABLE api_key (
+  id TEXT PRIMARY KEY,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  name TEXT NOT NULL,
+  digest BLOB NOT NULL UNIQUE,          -- SHA-256 of the secret; the secret itself is nowhere
+  key_prefix TEXT NOT NULL,
+  roles TEXT NOT NULL,                  -- comma-separated
+  team TEXT NOT NULL DEFAULT '',
+  project TEXT NOT NULL DEFAULT '',
+  source_app TEXT NOT NULL DEFAULT '',
+  description TEXT NOT NULL DEFAULT '',
+  created_ms INTEGER NOT NULL,
+  last_used_ms INTEGER,
+  revoked_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Every transaction that adds to the ledger's one sequence. Its items have the numbers first_seq … first_seq+items-1;
+-- an item's public id is the commit's id plus its ordinal (seq - first_seq). The newest row is never deleted: the
+-- next number follows from it, so none is used twice.
+CREATE TABLE ledger_commit (
+  first_seq INTEGER PRIMARY KEY,
+  id BLOB NOT NULL UNIQUE,              -- 16 bytes, a UUIDv7 whose low 24 bits are zero
+  at_ms INTEGER NOT NULL,               -- when it was received
+  items INTEGER NOT NULL
+) STRICT;
+
+-- One combination of dimensions, never changed. The digest is of all of them.
+CREATE TABLE series (
+  id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  key_id TEXT NOT NULL,
+  source_app TEXT NOT NULL,
+  workspace TEXT NOT NULL,
+  team TEXT NOT NULL,
+  project TEXT NOT NULL,
+  product TEXT NOT NULL,
+  user TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  prompt_key TEXT NOT NULL,
+  prompt_version TEXT NOT NULL,
+  tags TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  status TEXT NOT NULL                  -- the class: success, error, incomplete, sandbox
+) STRICT;
+
+-- Where a cost came from: a version of a price list, the caller, a provider's bill.
+CREATE TABLE price_source (
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL CHECK (kind IN ('list', 'file', 'override', 'caller', 'bill')),
+  version TEXT NOT NULL,
+  added_ms INTEGER NOT NULL,
+  table_digest BLOB REFERENCES price_table (digest),
+  UNIQUE (kind, version, table_digest)
+) STRICT;
+
+-- The compiled table behind a version, kept so that history can be rated again exactly.
+CREATE TABLE price_table (
+  digest BLOB PRIMARY KEY,
+  body BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Prices an organization (or, with org_id NULL, everyone) sets itself, by date.
+CREATE TABLE price_override (
+  id INTEGER PRIMARY KEY,
+  org_id INTEGER REFERENCES org (id),
+  provider TEXT NOT NULL DEFAULT '',
+  model TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  rate INTEGER NOT NULL,                -- rate * 10^-rate_scale USD for each unit
+  rate_scale INTEGER NOT NULL,
+  from_ms INTEGER NOT NULL,
+  until_ms INTEGER,
+  source_id INTEGER NOT NULL REFERENCES price_source (id),
+  created_ms INTEGER NOT NULL,
+  removed_ms INTEGER
+) STRICT;
+
+CREATE TABLE event (
+  seq INTEGER PRIMARY KEY,
+  at_ms INTEGER NOT NULL,
+  charged_ms INTEGER,                   -- when it was reserved; NULL where that is at_ms
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_nano INTEGER,                    -- NULL: unpriced
+  price_source_id INTEGER REFERENCES price_source (id),
+  latency_ms INTEGER,
+  extra TEXT                            -- JSON: what few records have (rare units, job, status, context, unrated)
+) STRICT;
+
+-- The callers' own ids, and what they stood for.
+CREATE TABLE request (
+  seq INTEGER PRIMARY KEY,
+  org_id INTEGER NOT NULL,
+  request_id ANY NOT NULL,              -- 16 bytes where it is a canonical UUID, else text
+  fingerprint BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX request_by_id ON request (org_id, request_id);
+
+-- Sums of events and adjustments. A cost is cost_usd + cost_nano * 1e-9 with 0 <= cost_nano < 1e9, so that no sum
+-- of allowed records can overflow.
+CREATE TABLE rollup (
+  hour INTEGER NOT NULL,
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_usd INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL,               -- how many of the requests carried a latency
+  PRIMARY KEY (hour, series_id)
+) STRICT, WITHOUT ROWID;
+
+-- The same for units that have no column: whole + micro * 1e-6 with 0 <= micro < 1e6.
+CREATE TABLE rollup_unit (
+  hour INTEGER NOT NULL,
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  unit TEXT NOT NULL,
+  whole INTEGER NOT NULL,
+  micro INTEGER NOT NULL,
+  PRIMARY KEY (hour, series_id, unit)
+) STRICT, WITHOUT ROWID;
+
+-- Corrections are appended, never edits. Amounts are differences to the event they refer to.
+CREATE TABLE adjustment (
+  seq INTEGER PRIMARY KEY,
+  event_id BLOB NOT NULL,
+  at_ms INTEGER NOT NULL,               -- the event's time: the correction lands in the same hour
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  kind TEXT NOT NULL CHECK (kind IN ('reprice', 'duplicate', 'void')),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL,
+  price_source_id INTEGER REFERENCES price_source (id),
+  reason TEXT NOT NULL
+) STRICT;
+CREATE INDEX adjustment_by_event ON adjustment (event_id);
+
+-- Month-grained entries: bills, subscriptions, totals pushed by other systems.
+CREATE TABLE month_entry (
+  seq INTEGER PRIMARY KEY,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  key_id TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('cost', 'tokens', 'manual')),
+  service TEXT NOT NULL,                -- as shown
+  provider TEXT NOT NULL,               -- as grouped: lower case
+  project TEXT NOT NULL,
+  product TEXT NOT NULL,
+  year INTEGER NOT NULL,
+  month INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cached_tokens INTEGER NOT NULL,
+  details TEXT NOT NULL                 -- JSON: every optional field as it was sent
+) STRICT;
+CREATE INDEX month_entry_by_month ON month_entry (org_id, year, month);
+
+CREATE TABLE catalog_user (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  source_app TEXT NOT NULL,
+  external_id TEXT NOT NULL,
+  email TEXT,
+  full_name TEXT,
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  seq INTEGER NOT NULL,                 -- its last change, in the ledger's sequence
+  PRIMARY KEY (org_id, source_app, external_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE catalog_project (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  source_app TEXT NOT NULL,
+  external_id TEXT NOT NULL,
+  name TEXT,
+  workspace_id TEXT,
+  team_id TEXT,
+  registered INTEGER NOT NULL,          -- 0: only seen in a record, shown as unassigned
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (org_id, source_app, external_id)
+) STRICT, WITHOUT ROWID;
+
+-- When a provider was last heard of; may lag what is in memory by a few seconds.
+CREATE TABLE provider_freshness (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  provider TEXT NOT NULL,
+  newest_ms INTEGER NOT NULL,
+  PRIMARY KEY (org_id, provider)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  at_ms INTEGER NOT NULL,
+  actor TEXT NOT NULL,                  -- the key's id
+  action TEXT NOT NULL,                 -- api_key.created, …
+  resource_type TEXT NOT NULL,
+  resource_id TEXT NOT NULL,
+  metadata TEXT NOT NULL                -- JSON
+) STRICT;
+
+-- One row: what the ledger knows about itself.
+CREATE TABLE ledger_state (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  forwarded_seq INTEGER,                -- everything up to here is at the hub; NULL: nothing is forwarded anywhere
+  complete_from_hour INTEGER NOT NULL   -- events of this hour and later are all still here
+) STRICT;
+INSERT INTO ledger_state (id, forwarded_seq, complete_from_hour) VALUES (1, NULL, 0);
