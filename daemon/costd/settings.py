@@ -1,0 +1,314 @@
+"""The kinds of values a setting may have: how each is read, what it allows, and how it is shown."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+#: What every `unix:` address must fit into: sun_path holds 104 bytes on macOS and 108 on Linux, with the closing zero.
+SOCKET_PATH_MAX_BYTES = 103
+
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
+_SIZE_FACTORS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+class Address(NamedTuple):
+    """Where a door listens; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """`host:port`, IPv6 in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it; a name other than localhost may resolve to anything, so it is not."""
+        if self.host.lower().rstrip(".") == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Kind(Protocol):
+    """One kind of value."""
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, to be read after the value."""
+
+    def read(self, raw: object, *, is_text: bool) -> object:
+        """The value of `raw`, which is text from a flag or variable, or whatever TOML made of it; else ValueError."""
+
+    def show(self, value: object) -> object:
+        """The value in JSON's types, as a user would write it."""
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError("not text")
+    return raw.strip()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within bounds."""
+
+    low: int
+    high: int
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f"must be a whole number from {self.low} to {self.high}"
+
+    def read(self, raw: object, *, is_text: bool) -> int:
+        """The number."""
+        value = int(_text(raw)) if is_text else raw
+        if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
+            raise ValueError(raw)
+        return value
+
+    def show(self, value: object) -> object:
+        """Itself."""
+        return value
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of bytes, also as text with a binary unit ("64 MiB")."""
+
+    low: int
+    high: int
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f'must be a number of bytes from {self.low} to {self.high}, or text like "64 MiB"'
+
+    def read(self, raw: object, *, is_text: bool) -> int:
+        """The number of bytes."""
+        if isinstance(raw, str):
+            match = _SIZE.fullmatch(_text(raw))
+            if match is None:
+                raise ValueError(raw)
+            raw = int(match[1]) * _SIZE_FACTORS[(match[2] or "").lower()]
+        return Whole(self.low, self.high).read(raw, is_text=False)
+
+    def show(self, value: object) -> object:
+        """Itself."""
+        return value
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A duration in seconds, with a fraction or without."""
+
+    high: float
+
+    @property
+    def allowed(self) -> str:
+        """Its bound."""
+        return f"must be a number of seconds from 0 to {self.high:g}"
+
+    def read(self, raw: object, *, is_text: bool) -> float:
+        """The duration."""
+        value = float(_text(raw)) if is_text else raw
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(raw)
+        if not math.isfinite(value) or not 0 <= value <= self.high:
+            raise ValueError(raw)
+        return float(value)
+
+    def show(self, value: object) -> object:
+        """Without a fraction where there is none."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True or false."""
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        return "must be true or false"
+
+    def read(self, raw: object, *, is_text: bool) -> bool:
+        """The truth; text may also be yes, no, on, off, 1, 0."""
+        if is_text and isinstance(raw, str):
+            raw = _TRUTHS.get(_text(raw).lower())
+        if not isinstance(raw, bool):
+            raise TypeError(raw)
+        return raw
+
+    def show(self, value: object) -> object:
+        """Itself."""
+        return value
+
+
+@dataclass(frozen=True)
+class Switch:
+    """The word on or off, kept as a bool."""
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        return 'must be "on" or "off"'
+
+    def read(self, raw: object, *, is_text: bool) -> bool:
+        """True for on."""
+        return {"on": True, "off": False}[_text(raw).lower()]
+
+    def show(self, value: object) -> object:
+        """The word."""
+        return "on" if value else "off"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        return "must be one of " + ", ".join(f'"{word}"' for word in self.words)
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The word, in lower case."""
+        word = _text(raw).lower()
+        if word not in self.words:
+            raise ValueError(raw)
+        return word
+
+    def show(self, value: object) -> object:
+        """Itself."""
+        return value
+
+
+@dataclass(frozen=True)
+class HostNames:
+    """A list of host names; as text, separated by commas."""
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "must be a list of host names or IP addresses, without scheme, port or wildcard"
+
+    def read(self, raw: object, *, is_text: bool) -> tuple[str, ...]:
+        """The names in lower case."""
+        if is_text:
+            raw = [part for part in _text(raw).split(",") if part.strip()]
+        if not isinstance(raw, Sequence) or isinstance(raw, str):
+            raise TypeError(raw)
+        return tuple(read_host(_text(name)) for name in raw)
+
+    def show(self, value: object) -> object:
+        """A list."""
+        return list(value) if isinstance(value, tuple) else value
+
+
+def read_host(text: str) -> str:
+    """A host name or IP address in its usual form, without brackets; else ValueError."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        if bare != text or not _HOST_NAME.fullmatch(text):
+            raise ValueError(text) from None
+    return text.lower()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """An address to listen at, and "off" where that is allowed."""
+
+    may_be_off: bool
+
+    @property
+    def allowed(self) -> str:
+        """The forms."""
+        off = ', or "off"' if self.may_be_off else ""
+        return f'must be "host:port" or "[ipv6]:port" with a port from 0 to 65535 (0: any free one){off}'
+
+    def read(self, raw: object, *, is_text: bool) -> Address | None:
+        """The address; None for off."""
+        text = _text(raw)
+        if self.may_be_off and text.lower() == "off":
+            return None
+        host, colon, port = text.rpartition(":")
+        if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError(text)
+        if ":" in host and not host.startswith("["):  # "::1:7430" could mean two things
+            raise ValueError(text)
+        return Address(read_host(host), int(port))
+
+    def show(self, value: object) -> object:
+        """As it is written."""
+        return "off" if value is None else str(value)
+
+
+def read_path(raw: object) -> Path:
+    """A path with a leading ~ resolved; ValueError or TypeError where it is none."""
+    text = _text(raw) if not isinstance(raw, Path) else str(raw)
+    if not text or "\0" in text:
+        raise ValueError(text)
+    expanded = os.path.expanduser(text)  # Path.expanduser raises where there is no home
+    if expanded.startswith("~"):
+        raise ValueError(text)
+    return Path(expanded)
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """A path."""
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "must be a path"
+
+    def read(self, raw: object, *, is_text: bool) -> Path:
+        """The path as given, ~ resolved."""
+        return read_path(raw)
+
+    def show(self, value: object) -> object:
+        """As text; null where there is none."""
+        return None if value is None else str(value)
+
+
+#: The unresolved choice of a unix socket's path, known by identity: config.py finds the place.
+AUTO = Path("auto")
+
+
+@dataclass(frozen=True)
+class SocketPath:
+    """The path of a unix socket, "auto" or "off"."""
+
+    @property
+    def allowed(self) -> str:
+        """The forms."""
+        return f'must be "auto", "off", or a path of at most {SOCKET_PATH_MAX_BYTES} bytes'
+
+    def read(self, raw: object, *, is_text: bool) -> Path | None:
+        """The path; AUTO for auto, None for off."""
+        if isinstance(raw, str) and raw.strip().lower() in {"auto", "off"}:
+            return AUTO if raw.strip().lower() == "auto" else None
+        return read_path(raw)
+
+    def show(self, value: object) -> object:
+        """As it is written."""
+        return "off" if value is None else str(value)
