@@ -14,6 +14,10 @@ DATABASE_NAME = "costd.db"
 #: Prepared statements kept per connection: the writer has one for each power of two of rows and table.
 _CACHED_STATEMENTS = 256
 
+#: Pages of 4 KiB after which the log is folded into the database, and what is left of the file afterwards.
+WAL_PAGES = 1_000
+_WAL_KEPT_BYTES = 16 * 1024 * 1024
+
 _log = logging.getLogger(__name__)
 
 _WAY_OUT = (
@@ -74,7 +78,8 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = OFF")  # checked by `costd check`, not on every insert
-    connection.execute("PRAGMA wal_autocheckpoint = 0")  # the writer decides when
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
     connection.execute("PRAGMA cache_size = -8192")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection

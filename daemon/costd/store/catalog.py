@@ -1,0 +1,88 @@
+"""The catalog: users and projects under the names their applications gave them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from costd.store.ledger import Commit
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user of one application; None where nobody said. Times are UTC milliseconds."""
+
+    external_id: str
+    source_app: str
+    email: str | None = None
+    full_name: str | None = None
+    created_ms: int = 0
+    updated_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """A project of one application; one that is not registered was only seen in a record."""
+
+    external_id: str
+    source_app: str
+    name: str | None = None
+    workspace_id: str | None = None
+    team_id: str | None = None
+    registered: bool = True
+    created_ms: int = 0
+    updated_ms: int = 0
+
+
+def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
+    """Create or update a user; what is None is left as it was. Returns the stored record."""
+    row = commit.connection.execute(
+        "INSERT INTO catalog_user (org_id, source_app, external_id, email, full_name, created_ms, updated_ms, seq) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET email = coalesce(excluded.email, email), "
+        "full_name = coalesce(excluded.full_name, full_name), updated_ms = excluded.updated_ms, seq = excluded.seq "
+        "RETURNING email, full_name, created_ms, updated_ms",
+        (
+            org_id,
+            user.source_app,
+            user.external_id,
+            user.email,
+            user.full_name,
+            commit.now_ms,
+            commit.now_ms,
+            commit.take_seq(),
+        ),
+    ).fetchone()
+    return UserRecord(user.external_id, user.source_app, *row)
+
+
+def upsert_project(commit: Commit, org_id: int, project: ProjectRecord) -> ProjectRecord:
+    """Create, register or update a project; what is None is left as it was. Returns the stored record."""
+    row = commit.connection.execute(
+        "INSERT INTO catalog_project "
+        "(org_id, source_app, external_id, name, workspace_id, team_id, registered, created_ms, updated_ms, seq) "
+        "VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET name = coalesce(excluded.name, name), "
+        "workspace_id = coalesce(excluded.workspace_id, workspace_id), team_id = coalesce(excluded.team_id, team_id), "
+        "registered = 1, updated_ms = excluded.updated_ms, seq = excluded.seq "
+        "RETURNING name, workspace_id, team_id, registered, created_ms, updated_ms",
+        (
+            org_id,
+            project.source_app,
+            project.external_id,
+            project.name,
+            project.workspace_id,
+            project.team_id,
+            commit.now_ms,
+            commit.now_ms,
+            commit.take_seq(),
+        ),
+    ).fetchone()
+    name, workspace_id, team_id, registered, created_ms, updated_ms = row
+    return ProjectRecord(
+        project.external_id,
+        project.source_app,
+        name,
+        workspace_id,
+        team_id,
+        registered=bool(registered),
+        created_ms=created_ms,
+        updated_ms=updated_ms,
+    )

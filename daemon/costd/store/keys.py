@@ -1,0 +1,105 @@
+"""API keys and the audit trail of what was done to them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from costd.domain.errors import Conflict, NotFound
+from costd.store.ledger import Commit
+
+_COLUMNS = (
+    "id, org_id, name, digest, key_prefix, roles, team, project, source_app, description, "
+    "created_ms, last_used_ms, revoked_ms"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key as the ledger keeps it: `digest` is the SHA-256 of its secret. Times are UTC milliseconds."""
+
+    id: str
+    org_id: int
+    name: str
+    digest: bytes
+    key_prefix: str
+    roles: tuple[str, ...]
+    team: str
+    project: str
+    source_app: str
+    description: str
+    created_ms: int
+    last_used_ms: int | None = None
+    revoked_ms: int | None = None
+
+
+def load_keys(connection: sqlite3.Connection) -> list[StoredKey]:
+    """All keys, newest first, revoked ones included."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM api_key ORDER BY id DESC")
+    return [_key(row) for row in rows]
+
+
+def insert_key(commit: Commit, key: StoredKey, actor: str) -> None:
+    """Store a new key and say so in the audit trail."""
+    commit.connection.execute(
+        f"INSERT INTO api_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+        (
+            key.id,
+            key.org_id,
+            key.name,
+            key.digest,
+            key.key_prefix,
+            ",".join(key.roles),
+            key.team,
+            key.project,
+            key.source_app,
+            key.description,
+            key.created_ms,
+        ),
+    )
+    append_audit(commit, key.org_id, actor, "api_key.created", key.id, {"name": key.name, "roles": list(key.roles)})
+
+
+def revoke_key(commit: Commit, org_id: int, wanted: str, actor: str) -> StoredKey:
+    """Revoke the living key with this id, prefix or unambiguous name; again is the same answer."""
+    rows = commit.connection.execute(
+        f"SELECT {_COLUMNS} FROM api_key WHERE org_id = ? AND (id = ? OR key_prefix = ? OR name = ?)",
+        (org_id, wanted, wanted, wanted),
+    ).fetchall()
+    keys = [_key(row) for row in rows]
+    living = [key for key in keys if key.revoked_ms is None]
+    if not keys:
+        raise NotFound(f'there is no key with the id, prefix or name "{wanted}"')
+    if len(living) > 1:
+        raise Conflict(f'{len(living)} keys are named "{wanted}"; name the one to revoke by its id')
+    if not living:
+        return keys[0]
+    commit.connection.execute("UPDATE api_key SET revoked_ms = ? WHERE id = ?", (commit.now_ms, living[0].id))
+    append_audit(commit, org_id, actor, "api_key.revoked", living[0].id, {"name": living[0].name})
+    return next(key for key in load_keys(commit.connection) if key.id == living[0].id)
+
+
+def store_last_used(commit: Commit, used_ms: dict[str, int]) -> None:
+    """Write when keys were last used ({key id: UTC milliseconds})."""
+    commit.connection.executemany(
+        "UPDATE api_key SET last_used_ms = max(coalesce(last_used_ms, 0), ?) WHERE id = ?",
+        [(used, key_id) for key_id, used in used_ms.items()],
+    )
+
+
+def append_audit(
+    commit: Commit, org_id: int, actor: str, action: str, resource_id: str, metadata: dict[str, object]
+) -> None:
+    """Add a line to the audit trail; `action` is "resource.verb"."""
+    commit.connection.execute(
+        "INSERT INTO audit (org_id, at_ms, actor, action, resource_type, resource_id, metadata) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (org_id, commit.now_ms, actor, action, action.partition(".")[0], resource_id, json.dumps(metadata)),
+    )
+
+
+def _key(row: tuple[object, ...]) -> StoredKey:
+    values = list(row)
+    values[5] = tuple(str(values[5]).split(","))
+    return StoredKey(*values)  # type: ignore[arg-type]  # the columns are typed by the STRICT table

@@ -1,0 +1,105 @@
+"""Retention: events, ids and rollups that have outlived their time go, in small steps, and never unforwarded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from costd.store.ledger import Commit
+
+#: Rows deleted in one transaction: a few milliseconds, so that records never wait long behind it.
+STEP_ROWS = 2_000
+_VACUUM_PAGES = 500
+_HOUR_MS = 3_600_000
+
+
+class RetentionLimits(NamedTuple):
+    """How long what is kept, in milliseconds; `future_ms` is how far ahead of its receipt a record's time may be."""
+
+    events_ms: int
+    rollups_ms: int
+    future_ms: int
+
+
+class Step(NamedTuple):
+    """What one step deleted."""
+
+    events: int
+    rollups: int
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to delete now."""
+        return not self.events and not self.rollups
+
+
+def retain(commit: Commit, limits: RetentionLimits) -> Step:
+    """Delete up to STEP_ROWS of each kind that are past their time, and give free pages back to the disk.
+
+    Events go by when they were received: their ids, which go with them, must outlast every retry. A record's time is
+    at most `future_ms` past its receipt, so by then its own time is past as well.
+    """
+    step = Step(_delete_events(commit, limits), _delete_rollups(commit, commit.now_ms - limits.rollups_ms))
+    if step.done:
+        commit.connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    return step
+
+
+def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
+    connection = commit.connection
+    cutoff_ms = commit.now_ms - limits.events_ms - limits.future_ms
+    newest, forwarded = connection.execute(
+        "SELECT (SELECT max(first_seq) FROM ledger_commit), forwarded_seq FROM ledger_state"
+    ).fetchone()
+    last = connection.execute(
+        "SELECT first_seq + items - 1 FROM ledger_commit WHERE at_ms < ? AND first_seq < ? ORDER BY first_seq DESC",
+        (cutoff_ms, newest or 0),
+    ).fetchone()
+    if last is None:
+        return 0
+    through = last[0] if forwarded is None else min(last[0], forwarded)
+    chunk = connection.execute(
+        "SELECT max(first_seq + items - 1) FROM (SELECT first_seq, items FROM ledger_commit "
+        "WHERE first_seq + items - 1 <= ? ORDER BY first_seq LIMIT ?)",
+        (through, _commits_in_a_step(commit, through)),
+    ).fetchone()[0]
+    if chunk is None:
+        return 0
+    _lose_completeness(commit, cutoff_ms + limits.future_ms)
+    deleted = 0
+    for table in ("event", "request", "adjustment"):
+        deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (chunk,)).rowcount
+    deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq + items - 1 <= ?", (chunk,)).rowcount
+    return deleted
+
+
+def _commits_in_a_step(commit: Commit, through: int) -> int:
+    """How many of the oldest commits hold about STEP_ROWS events; at least one."""
+    items = 0
+    count = 0
+    for (size,) in commit.connection.execute(
+        "SELECT items FROM ledger_commit WHERE first_seq <= ? ORDER BY first_seq LIMIT ?", (through, STEP_ROWS)
+    ):
+        items += size
+        count += 1
+        if items >= STEP_ROWS:
+            break
+    return max(1, count)
+
+
+def _lose_completeness(commit: Commit, gone_before_ms: int) -> None:
+    """Remember that hours up to this moment may lack events from now on, so that nobody compares them."""
+    commit.connection.execute(
+        "UPDATE ledger_state SET complete_from_hour = max(complete_from_hour, ?)", (gone_before_ms // _HOUR_MS + 1,)
+    )
+
+
+def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
+    deleted = 0
+    hour = cutoff_ms // _HOUR_MS
+    for table in ("rollup", "rollup_unit"):
+        keys = "hour, series_id" + (", unit" if table == "rollup_unit" else "")
+        deleted += commit.connection.execute(
+            f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE hour < ? LIMIT ?)",
+            (hour, STEP_ROWS),
+        ).rowcount
+    return deleted

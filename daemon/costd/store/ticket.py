@@ -1,0 +1,86 @@
+"""Tickets: one piece of work on its way to disk, awaited by a coroutine or waited for by a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Generic, TypeVar
+
+from costd.domain.errors import Unavailable
+
+T = TypeVar("T")
+
+
+class Ticket(Generic[T]):
+    """A promise of an outcome that is given only after COMMIT and fsync.
+
+    Made in the thread (or the coroutine) that will wait for it. `convert` turns what the store answers into what the
+    waiter wants, in the waiter's own time.
+    """
+
+    __slots__ = ("_convert", "_error", "_future", "_gate", "_loop", "outcome", "size", "work")
+
+    def __init__(self, work: Any, size: int, convert: Callable[[Any], T]) -> None:
+        self.work = work
+        self.size = size
+        self._convert = convert
+        self.outcome: Any = None
+        self._error: BaseException | None = None
+        self._loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises in threads, which costs
+        self._future: asyncio.Future[None] | None = None
+        self._gate: threading.Lock | None = None
+        if self._loop is not None:
+            self._future = self._loop.create_future()
+        else:
+            self._gate = threading.Lock()
+            self._gate.acquire()
+
+    def wait(self, timeout_s: float | None = None) -> T:
+        """Block until the outcome is there; raises what the work was refused with, Unavailable on timeout."""
+        if self._gate is None:
+            raise RuntimeError("made in a coroutine: await it")
+        if not self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            raise Unavailable("the write did not finish in time; ask again with the same request id")
+        self._gate.release()
+        return self._result()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Suspend until the outcome is there; raises what the work was refused with."""
+        # Only the wake() after COMMIT counts: an outcome is put down before that, while it may still be taken back.
+        if self._future is None:
+            raise RuntimeError("made in a thread: call wait()")
+        if not self._future.done():
+            yield from self._future.__await__()
+        return self._result()
+
+    def _result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._convert(self.outcome)
+
+    def settle(self, outcome: object, error: BaseException | None = None) -> None:
+        """Give the outcome; called by the writer, which then wakes the waiters with wake()."""
+        self.outcome = outcome
+        self._error = error
+
+
+def wake(tickets: Iterable[Ticket[Any]]) -> None:
+    """Wake everyone who waits for these settled tickets: each event loop once, however many of them it has."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for ticket in tickets:
+        if ticket._gate is not None:  # noqa: SLF001 - the two halves of one mechanism
+            ticket._gate.release()  # noqa: SLF001
+        elif ticket._loop is not None and ticket._future is not None:  # noqa: SLF001
+            by_loop.setdefault(ticket._loop, []).append(ticket._future)  # noqa: SLF001
+    for loop, futures in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, futures)
+        except RuntimeError:  # the loop is closed: nobody waits any more, and what was written stays written
+            continue
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():  # a caller that hung up has cancelled it
+            future.set_result(None)

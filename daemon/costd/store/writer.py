@@ -1,0 +1,367 @@
+"""The one writer: a bounded queue, a thread with the only writing connection, and group commit.
+
+Whatever waits is committed as one transaction and then acknowledged together: nobody is told "kept" before COMMIT
+has returned, and with synchronous=FULL that is after the fsync. The order within a commit is records, then changes.
+
+When a commit fails because of the disk, everyone in it is refused and nothing of it is kept. If the failure came at
+COMMIT itself, whether it took effect is looked up in the reopened database before anybody is answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from costd.clock import Clock
+from costd.domain.errors import CostdError, OutOfSpace, Overloaded, Refused, Unavailable
+from costd.store import connection as database
+from costd.store.ledger import Change, Commit, EventDraft, Ledger, Sums
+from costd.store.space import DiskReserve
+from costd.store.ticket import Ticket, wake
+
+#: One commit takes at most this many records: it bounds how long the first of them waits for the last.
+MAX_GROUP = 4_096
+#: What a queued draft weighs beyond its text: the tuple, its numbers and the ticket, measured with tracemalloc.
+DRAFT_OVERHEAD_BYTES = 900
+CHANGE_BYTES = 1_000
+
+#: SQLite folds the log into the database every WAL_PAGES pages (see the connection). A reader in the middle keeps
+#: the log from starting over; past this size the writer waits for readers to let it, but not more often than this.
+RESET_BYTES = 64 * 1024 * 1024
+RESET_PAUSE_S = 5.0
+
+#: How often an idle writer looks whether the disk has room again.
+TICK_S = 0.5
+_REOPEN_TRIES = 20
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class CommitObserver(Protocol):
+    """Is told what reached the disk; called in the writer's thread, must be quick and must not raise."""
+
+    def committed(self, sums: Sequence[Sums], tally: Mapping[tuple[str, str], int], duration_s: float) -> None:
+        """A transaction is durable; `tally` counts its records by (door, outcome).
+
+        Outcomes are accepted, duplicate and conflict.
+        """
+
+    def commit_failed(self, doors: Sequence[str]) -> None:
+        """A transaction was refused by the storage; `doors` are those of its records, one each."""
+
+
+class Writer:
+    """Owns the writing connection. submit() from any thread or coroutine; everything else happens in its thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        observer: CommitObserver,
+        *,
+        max_records: int,
+        max_bytes: int,
+        reserve: DiskReserve,
+    ) -> None:
+        self.path = path
+        self.max_records = max_records
+        self.max_bytes = max_bytes
+        self.queued_records = 0
+        self.queued_bytes = 0
+        self.last_commit_ms: int | None = None
+        self.busy_since_s: float | None = None
+        self.commits = 0
+        self.failed_commits = 0
+        self.last_error = ""
+        self.damaged = False
+        self._clock = clock
+        self._observer = observer
+        self._reserve = reserve
+        self._connection = database.open_database(path, clock.now_ms())
+        self.ledger = Ledger(self._connection)
+        self._records_refused: Refused | None = None
+        self._queue: deque[Ticket[Any]] = deque()
+        self._wakeup = threading.Condition(threading.Lock())
+        self._closing = False
+        self._next_reset_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="costd-writer", daemon=True)
+
+    def start(self) -> None:
+        """Take the reserve of disk and start committing."""
+        if not self._reserve.take():
+            self._refuse_records(OutOfSpace())
+        self._thread.start()
+
+    # -- submitting ------------------------------------------------------------------------------------------------
+
+    def submit_event(self, draft: EventDraft, convert: Callable[[Any], T]) -> Ticket[T]:
+        """Queue a record; raises Overloaded, OutOfSpace or Unavailable at once when it cannot be taken."""
+        if self._records_refused is not None:
+            raise self._fresh(self._records_refused)
+        size = DRAFT_OVERHEAD_BYTES + len(draft.extra or "") + len(draft.request_id)
+        return self._enqueue(Ticket(draft, size, convert))
+
+    def submit(self, change: Change, convert: Callable[[Any], T] = lambda outcome: outcome) -> Ticket[T]:
+        """Queue any other write."""
+        if self._records_refused is not None and not change.control:
+            raise self._fresh(self._records_refused)
+        return self._enqueue(Ticket(change, CHANGE_BYTES, convert))
+
+    def _enqueue(self, ticket: Ticket[T]) -> Ticket[T]:
+        with self._wakeup:
+            if self._closing:
+                raise Unavailable("the daemon is stopping; send this again to its successor")
+            if self.queued_records >= self.max_records or self.queued_bytes + ticket.size > self.max_bytes:
+                raise Overloaded()
+            self._queue.append(ticket)
+            self.queued_records += 1
+            self.queued_bytes += ticket.size
+            self._wakeup.notify()
+        return ticket
+
+    def stop(self) -> None:
+        """Take nothing more, commit what was accepted, fold the log into the database, close."""
+        with self._wakeup:
+            self._closing = True
+            self._wakeup.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        else:
+            self._connection.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that commits is running."""
+        return self._thread.is_alive()
+
+    @property
+    def records_refused(self) -> Refused | None:
+        """Why no records are taken now, or None."""
+        return self._records_refused
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            group = self._take_group()
+            if group:
+                self._work(group)
+            elif self._closing:
+                break
+            if self._records_refused is not None:
+                self._try_to_resume()
+            self._checkpoint_if_due()
+        self._close()
+
+    def _take_group(self) -> list[Ticket[Any]]:
+        with self._wakeup:
+            if not self._queue and not self._closing:
+                self._wakeup.wait(TICK_S)
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+            return group
+
+    def _work(self, group: list[Ticket[Any]]) -> None:
+        self.busy_since_s = self._clock.monotonic_s()
+        try:
+            self._commit_group(group)
+        except Exception as error:  # noqa: BLE001 - whatever happens, nobody may be left waiting
+            _log.exception("the writer met an unexpected error")
+            self._settle_all(group, error)
+        finally:
+            self.busy_since_s = None
+            with self._wakeup:
+                self.queued_records -= len(group)
+                self.queued_bytes -= sum(ticket.size for ticket in group)
+            wake(group)
+
+    def _commit_group(self, group: list[Ticket[Any]]) -> None:
+        commit = None
+        try:
+            commit = self._begin()
+            self._fill(commit, group)
+        except Exception as error:  # noqa: BLE001 - sorted out below
+            self._roll_back(commit)
+            if database.is_storage_failure(error) or database.is_damage(error):
+                self._storage_failed(error, group)
+            elif len(group) == 1:
+                _log.error("a write was set aside: %s", type(error).__name__)
+                self._settle_all(group, error)
+            else:
+                # One poisonous item must not take its neighbours with it: everyone gets a commit of their own.
+                for ticket in group:
+                    self._commit_group([ticket])
+            return
+        self._finish(commit, group)
+
+    def _begin(self) -> Commit:
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self.ledger.begin(self._connection, self._clock.now_ms())
+
+    def _fill(self, commit: Commit, group: Sequence[Ticket[Any]]) -> None:
+        records = [ticket for ticket in group if type(ticket.work) is EventDraft]
+        if records:
+            outcomes = self.ledger.write(commit, [ticket.work for ticket in records])
+            for ticket, outcome in zip(records, outcomes, strict=True):
+                ticket.settle(outcome, outcome if isinstance(outcome, CostdError) else None)
+        for ticket in group:
+            if type(ticket.work) is Change:
+                self._apply(commit, ticket)
+        commit.seal()
+
+    def _apply(self, commit: Commit, ticket: Ticket[Any]) -> None:
+        next_seq = commit.next_seq
+        self._connection.execute("SAVEPOINT change")
+        try:
+            ticket.settle(ticket.work.apply(commit))
+        except CostdError as refusal:
+            self._connection.execute("ROLLBACK TO change")
+            commit.next_seq = next_seq
+            ticket.settle(None, refusal)
+        self._connection.execute("RELEASE change")
+
+    def _finish(self, commit: Commit, group: Sequence[Ticket[Any]]) -> None:
+        started_s = self._clock.monotonic_s()
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if not self._took_effect_after_all(commit, error):
+                self.ledger.abandoned(commit)
+                self._storage_failed(error, group)
+                return
+        self.ledger.committed(commit)
+        self.commits += 1
+        self.last_commit_ms = commit.now_ms
+        tally = Counter(_outcome(ticket) for ticket in group if type(ticket.work) is EventDraft)
+        self._observer.committed(list(commit.sums.values()), tally, self._clock.monotonic_s() - started_s)
+
+    def _settle_all(self, group: Sequence[Ticket[Any]], error: BaseException) -> None:
+        for ticket in group:
+            ticket.settle(None, error)
+
+    def _roll_back(self, commit: Commit | None) -> None:
+        if commit is not None:
+            self.ledger.abandoned(commit)
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            _log.warning("rollback failed: %s; reopening", error)
+            self._reopen()
+
+    # -- trouble ---------------------------------------------------------------------------------------------------
+
+    def _storage_failed(self, error: BaseException, group: Sequence[Ticket[Any]]) -> None:
+        refusal = database.refusal(error)
+        self.failed_commits += 1
+        self.last_error = str(error)
+        self.damaged = self.damaged or database.is_damage(error)
+        self._observer.commit_failed([ticket.work.door for ticket in group if type(ticket.work) is EventDraft])
+        if self._records_refused is None:
+            _log.error("the storage refuses writes: %s", error, extra={"path": str(self.path)})
+        self._refuse_records(refusal)
+        self._settle_all(group, refusal)
+
+    def _refuse_records(self, refusal: Refused) -> None:
+        self._records_refused = refusal
+        self._reserve.give_up()
+
+    def _try_to_resume(self) -> None:
+        """Take records again once there is room for the reserve and a write goes through."""
+        if self.damaged or not self._reserve.take():
+            return
+        try:
+            # Gives the log's own space back first: on a full disk that may be all there is.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("UPDATE ledger_state SET id = id")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(None)
+            self._reserve.give_up()
+            if database.is_storage_failure(error):
+                self._reopen()
+            return
+        _log.info("the storage takes writes again", extra={"path": str(self.path)})
+        self._records_refused = None
+
+    def _took_effect_after_all(self, commit: Commit, error: sqlite3.Error) -> bool:
+        """Whether a COMMIT that reported `error` is in the database all the same, and durable."""
+        _log.error("COMMIT failed: %s; looking whether it took effect", error)
+        if self._connection.in_transaction:
+            self._roll_back(None)
+        if not self._reopen():
+            return False
+        try:
+            found = self._connection.execute(
+                "SELECT 1 FROM ledger_commit WHERE id = ?", (commit.id.to_bytes(16, "big"),)
+            ).fetchone()
+            if found:
+                # What was read may not have been synced: fold it into the database, which syncs both files.
+                self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        except sqlite3.Error:
+            return False
+        return bool(found)
+
+    def _reopen(self) -> bool:
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            _log.warning("closing the database failed: %s", error)
+        for _ in range(_REOPEN_TRIES):
+            try:
+                self._connection = database.connect(self.path)
+                self._connection.execute("SELECT count(*) FROM ledger_state").fetchone()
+            except sqlite3.Error as error:
+                self.last_error = str(error)
+                threading.Event().wait(0.05)
+            else:
+                return True
+        return False
+
+    @staticmethod
+    def _fresh(refusal: Refused) -> Refused:
+        """A copy to raise: one exception object raised in many threads would mix their tracebacks."""
+        return type(refusal)(refusal.message)
+
+    # -- the write-ahead log ---------------------------------------------------------------------------------------
+
+    def wal_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def _checkpoint_if_due(self) -> None:
+        """Reset a log that readers have kept from being reset, waiting for them as long as the connection waits."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_reset_s or self.wal_bytes() < RESET_BYTES:
+            return
+        self._next_reset_s = now_s + RESET_PAUSE_S
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            _log.warning("checkpoint failed: %s", error)
+
+    def _close(self) -> None:
+        try:
+            commit = self._begin()
+            self.ledger.store_freshness(commit)
+            self._connection.execute("COMMIT")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            _log.warning("the last checkpoint failed: %s; the next start does it", error)
+        self._connection.close()
+
+
+def _outcome(ticket: Ticket[Any]) -> tuple[str, str]:
+    stored = ticket.outcome
+    if isinstance(stored, CostdError):
+        return ticket.work.door, "conflict"
+    return ticket.work.door, "duplicate" if stored.duplicate else "accepted"
