@@ -1,0 +1,166 @@
+"""The certificate of both doors, and its renewal without a restart."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+
+from costd.domain.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+#: What tells one version of a file from the next: inode, modification time in ns, size.
+_Stamp = tuple[int, int, int]
+
+
+class _Material(NamedTuple):
+    """One version of the pair, proved to belong together."""
+
+    stamps: tuple[_Stamp, _Stamp]
+    certificate: bytes
+    key: bytes
+    context: ssl.SSLContext
+
+
+class _Unusable(Exception):
+    """A file that cannot be used: which, and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+        self.reason = reason
+
+
+class TlsFiles:
+    """A certificate chain and its key (PEM files), and what each door makes of them.
+
+    Connections keep the certificate they began with; those that begin after `reload_if_changed` get the new one.
+    """
+
+    def __init__(self, certificate: Path, key: Path, written: Callable[[str], str] = str) -> None:
+        """Read both; where they are no usable pair, ConfigError with `written("tls.cert")` or `written("tls.key")`."""
+        self._certificate = certificate
+        self._key = key
+        self._failed: tuple[_Stamp, _Stamp] | None = None
+        try:
+            self._material = self._load()
+        except _Unusable as error:
+            name = written("tls.key" if error.path == key else "tls.cert")
+            raise ConfigError(name, str(error.path), f"must be a PEM file that can be used ({error.reason})") from None
+        self._front = self._material.context
+        self._front.sni_callback = self._choose
+
+    @property
+    def http_context(self) -> ssl.SSLContext:
+        """The context of the HTTP door; it always hands out the newest certificate."""
+        return self._front
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """Credentials of a gRPC door; each handshake asks for the newest certificate."""
+        served = self._material
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal served
+            newest = self._material
+            if newest is served:
+                return None  # unchanged
+            served = newest
+            return _grpc_configuration(newest)
+
+        # types-grpcio does not know of None, which grpcio documents.
+        return grpc.dynamic_ssl_server_credentials(_grpc_configuration(served), fetch)  # type: ignore[arg-type]
+
+    def reload_if_changed(self) -> bool:
+        """Read the files again if they have changed; call it every few seconds.
+
+        True where a new certificate is now in use. Files that cannot be used are logged, once per version, and the
+        certificate before stays in use.
+        """
+        stamps = self._stamps_or_none()
+        if stamps in (None, self._material.stamps, self._failed):
+            return False
+        try:
+            material = self._load()
+        except _Unusable as error:
+            self._failed = stamps
+            _log.error(
+                "the new TLS files cannot be used; the certificate before stays in use",
+                extra={"file": str(error.path), "reason": error.reason},
+            )
+            return False
+        self._material = material
+        self._failed = None
+        _log.info("TLS certificate reloaded", extra={"file": str(self._certificate)})
+        return True
+
+    def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _front: ssl.SSLContext) -> None:
+        connection.context = self._material.context
+
+    def _load(self) -> _Material:
+        before = (_stamp(self._certificate), _stamp(self._key))
+        certificate, key = _read(self._certificate), _read(self._key)
+        context = _server_context()
+        try:
+            context.load_cert_chain(self._certificate, self._key, _no_password)
+        except (ssl.SSLError, OSError, _Encrypted) as error:
+            at_fault = self._key if b"PRIVATE KEY-----" not in key or isinstance(error, _Encrypted) else None
+            raise _Unusable(at_fault or self._certificate, _reason(error)) from error
+        if before != (_stamp(self._certificate), _stamp(self._key)):
+            raise _Unusable(self._certificate, "it changed while it was read")
+        return _Material(before, certificate, key, context)
+
+    def _stamps_or_none(self) -> tuple[_Stamp, _Stamp] | None:
+        """None while a file is away: renewals may remove before they write."""
+        try:
+            return _stamp(self._certificate), _stamp(self._key)
+        except _Unusable:
+            return None
+
+
+class _Encrypted(Exception):
+    """The key asks for a password, and a daemon has nobody to ask."""
+
+
+def _no_password() -> str:
+    raise _Encrypted
+
+
+def _server_context() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _grpc_configuration(material: _Material) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _Unusable(path, error.strerror or str(error)) from error
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _Unusable(path, error.strerror or str(error)) from error
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _Encrypted):
+        return "the key is encrypted; costd needs one without a password"
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return "certificate and key do not belong together"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not PEM").replace("_", " ").lower()
+    return str(error)
