@@ -22,8 +22,8 @@ _VENDORS = (
     r"(?:ai21|amazon|anthropic|cohere|deepseek|google|luma|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|stability"
     r"|twelvelabs|writer|zai)"
 )
-_REGION_PREFIX = re.compile(rf"{_REGIONS}\.(?={_VENDORS}\.)")
-_VENDOR_PREFIX = re.compile(rf"{_VENDORS}\.")
+_REGION_PREFIX = re.compile(rf"\A{_REGIONS}\.(?={_VENDORS}\.)")
+_VENDOR_PREFIX = re.compile(rf"\A{_VENDORS}\.")
 _BEDROCK_NAME = re.compile(rf"(?:{_REGIONS}\.)?{_VENDORS}\.")
 _BEDROCK_VERSION = re.compile(r"(?:-v\d+)?:\d+\w*\Z|-v\d+\Z")
 _DATE_SUFFIX = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6}|latest|default)\Z")
@@ -113,7 +113,8 @@ def _literal_prefix(regex: str) -> str:
     while position < len(regex):
         escaped = regex[position] == "\\"
         character = regex[position + 1] if escaped else regex[position]
-        if escaped == character.isalnum() or (not escaped and character not in "-_/:@ ") and not character.isalnum():
+        literal = not character.isalnum() if escaped else character.isalnum() or character in "-_/:@"
+        if not literal:
             break
         position += 2 if escaped else 1
         if regex[position : position + 1] in {"?", "*", "{"}:
@@ -201,13 +202,12 @@ def _spellings(base: str) -> Iterator[str]:
     yield base
     if base.count("/") == 1:
         yield base.replace("/", ".")
-    form = base
-    for change in (
-        lambda text: _REGION_PREFIX.sub("", text, count=1) if _REGION_PREFIX.match(text) else text,
-        lambda text: _VENDOR_PREFIX.sub("", text, count=1) if _VENDOR_PREFIX.match(text) else text,
-        lambda text: _BEDROCK_VERSION.sub("", text),
-        lambda text: text.replace("@", "-"),
-        lambda text: _DATE_SUFFIX.sub("", text),
-    ):
-        form = change(form)
-        yield form
+    form = _REGION_PREFIX.sub("", base)
+    yield form
+    form = _VENDOR_PREFIX.sub("", form)
+    yield form
+    form = _BEDROCK_VERSION.sub("", form)
+    yield form
+    form = form.replace("@", "-")
+    yield form
+    yield _DATE_SUFFIX.sub("", form)

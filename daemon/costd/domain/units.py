@@ -81,10 +81,10 @@ class UnitRegistry:
             if a.overlaps(b)
         }
         #: For each unit that is the overlap of two others, those pairs.
-        self.overlaps: dict[str, list[tuple[str, str]]] = {}
+        self.overlaps: dict[str, tuple[tuple[str, str], ...]] = {}
         for pair, name in self._joins.items():
             if name is not None:
-                self.overlaps.setdefault(name, []).append(pair)
+                self.overlaps[name] = (*self.overlaps.get(name, ()), pair)
         self._plain = frozenset(u.name for u in units if not self.ancestors[u.name] and not u.fractional)
 
     def join(self, left: str, right: str) -> str | None:
