@@ -45,6 +45,10 @@ class Kind(Protocol):
     """One kind of value."""
 
     @property
+    def metavar(self) -> str:
+        """What stands for the value in a command's help."""
+
+    @property
     def allowed(self) -> str:
         """What is allowed, to be read after the value."""
 
@@ -69,6 +73,11 @@ class Whole:
     high: int
 
     @property
+    def metavar(self) -> str:
+        """For help."""
+        return "NUMBER"
+
+    @property
     def allowed(self) -> str:
         """Its bounds."""
         return f"must be a whole number from {self.low} to {self.high}"
@@ -91,6 +100,11 @@ class Size:
 
     low: int
     high: int
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "BYTES"
 
     @property
     def allowed(self) -> str:
@@ -118,6 +132,11 @@ class Seconds:
     high: float
 
     @property
+    def metavar(self) -> str:
+        """For help."""
+        return "SECONDS"
+
+    @property
     def allowed(self) -> str:
         """Its bound."""
         return f"must be a number of seconds from 0 to {self.high:g}"
@@ -139,6 +158,11 @@ class Seconds:
 @dataclass(frozen=True)
 class Truth:
     """True or false."""
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "BOOL"
 
     @property
     def allowed(self) -> str:
@@ -163,6 +187,11 @@ class Switch:
     """The word on or off, kept as a bool."""
 
     @property
+    def metavar(self) -> str:
+        """For help."""
+        return "on|off"
+
+    @property
     def allowed(self) -> str:
         """The words."""
         return 'must be "on" or "off"'
@@ -181,6 +210,11 @@ class Choice:
     """One of a few words."""
 
     words: tuple[str, ...]
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "|".join(self.words)
 
     @property
     def allowed(self) -> str:
@@ -202,6 +236,11 @@ class Choice:
 @dataclass(frozen=True)
 class HostNames:
     """A list of host names; as text, separated by commas."""
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "NAME,…"
 
     @property
     def allowed(self) -> str:
@@ -237,6 +276,11 @@ class Listener:
     """An address to listen at, and "off" where that is allowed."""
 
     may_be_off: bool
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "ADDR"
 
     @property
     def allowed(self) -> str:
@@ -277,6 +321,11 @@ class FilePath:
     """A path."""
 
     @property
+    def metavar(self) -> str:
+        """For help."""
+        return "PATH"
+
+    @property
     def allowed(self) -> str:
         """The form."""
         return "must be a path"
@@ -297,6 +346,11 @@ AUTO = Path("auto")
 @dataclass(frozen=True)
 class SocketPath:
     """The path of a unix socket, "auto" or "off"."""
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "PATH"
 
     @property
     def allowed(self) -> str:

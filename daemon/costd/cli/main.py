@@ -1,0 +1,155 @@
+"""The `costd` command: which commands there are, and what an error becomes on stderr and in the exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import click
+
+from costd import __version__
+from costd.domain.errors import (
+    ConfigError,
+    CostdError,
+    DaemonUnreachable,
+    DamagedDatabase,
+    DataFolderHeld,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+)
+
+#: Exit codes; docs/cli.md tells them.
+ANSWER_IS_NO = 1
+USAGE = 2
+UNREACHABLE = 3
+LEDGER = 4
+FAILED = 5
+BUG = 70
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+#: The first that fits an error says the exit code.
+_CODES: tuple[tuple[type[CostdError], int], ...] = (
+    (NotFound, ANSWER_IS_NO),
+    (ConfigError, USAGE),
+    (Invalid, USAGE),
+    (DaemonUnreachable, UNREACHABLE),
+    (Unauthenticated, UNREACHABLE),
+    (Forbidden, UNREACHABLE),
+    (DataFolderHeld, LEDGER),
+    (DamagedDatabase, LEDGER),
+    (CostdError, FAILED),
+)
+
+#: Each command's module and the line it has in `costd --help`. The module is imported when the command is wanted:
+#: gRPC and rich would make every `costd --help` wait.
+COMMANDS = MappingProxyType(
+    {
+        "run": ("costd.cli.run", "Run the daemon in the foreground."),
+        "config": ("costd.cli.config", "Look at the configuration."),
+        "keys": ("costd.cli.keys", "Make, list and revoke keys."),
+        "status": ("costd.cli.status", "Show how a daemon is."),
+        "report": ("costd.cli.report", "Show what was used and what it cost."),
+        "show": ("costd.cli.show", "Show one record."),
+        "check": ("costd.cli.check", "Prove that the ledger is sound."),
+        "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),
+    }
+)
+
+
+class Commands(click.Group):
+    """A group that imports a command only when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `costd --help`, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="costd %(version)s")
+def cli() -> None:
+    """Meters, prices and keeps what AI API calls cost.
+
+    `costd run` starts the daemon. The other commands ask the daemon that holds the data folder (--data-dir), or one
+    elsewhere (--address and --key); where no daemon holds the folder, they open the ledger themselves.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line and exit with its code."""
+    if "_COSTD_COMPLETE" in os.environ:  # a shell asks for completions
+        cli.main(prog_name="costd")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names in records may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of one command line, everything said that is to be said."""
+    try:
+        with cli.make_context("costd", arguments) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leave:
+        return _flushed(leave.exit_code)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        nothing.show()
+        return USAGE
+    except click.ClickException as error:
+        return _say(error.format_message() + _hint(error), USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except CostdError as error:
+        return _say(error.message, next(code for kind, code in _CODES if isinstance(error, kind)))
+    except Exception:  # the last resort: anything else is a mistake of ours
+        traceback.print_exc()
+        return _say("this is a mistake in costd; please report it with the lines above", BUG)
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    click.echo("costd: " + " ".join(message.split()), err=True)
+    return code
+
+
+def _hint(error: click.ClickException) -> str:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f" (see {error.ctx.command_path} --help)"
+    return ""
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _closed_pipe()
+    return code
+
+
+def _closed_pipe() -> int:
+    """Whoever read our output has left; what is still buffered must not be complained about at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return PIPE_CLOSED

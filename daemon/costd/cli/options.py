@@ -1,0 +1,99 @@
+"""The options that commands share: the settings of a daemon, and which daemon a command talks to."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from costd.config import SETTINGS, Loaded, Setting, load
+from costd.settings import Truth
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which daemon or data folder a command is about; None and "" where nothing was said."""
+
+    data_dir: str | None = None
+    config: str | None = None
+    address: str | None = None
+    key: str = ""
+    ca: str | None = None
+    plaintext: bool = False
+
+    def load(self) -> Loaded:
+        """The configuration that names the data folder."""
+        return load({"data_dir": self.data_dir, "config": self.config})
+
+
+def daemon_options(command: _Command) -> _Command:
+    """Give `command` the options that choose a daemon; it receives them as `reach`."""
+
+    @functools.wraps(command)
+    def with_reach(
+        *, data_dir: str | None, config: str | None, address: str | None, key: str | None, ca: str | None, **rest: Any
+    ) -> Any:
+        if address is not None and (data_dir is not None or config is not None):
+            raise click.UsageError("--address is a daemon elsewhere: give it without --data-dir and --config")
+        if address is None and data_dir is None and config is None:
+            address = os.environ.get("COSTD_ADDRESS") or None
+        reach = Reach(
+            data_dir=data_dir,
+            config=config,
+            address=address,
+            key=key or os.environ.get("COSTD_KEY", ""),
+            ca=ca or os.environ.get("COSTD_CA") or None,
+            plaintext=rest.pop("plaintext"),
+        )
+        return command(reach=reach, **rest)
+
+    options = (
+        click.option("--data-dir", metavar="DIR", help="The data folder, of a daemon on this machine or of none."),
+        click.option("--config", metavar="FILE", help="The daemon's TOML file, which may name the data folder."),
+        click.option(
+            "--address",
+            metavar="ADDR",
+            help="A daemon elsewhere, by its gRPC address: HOST:PORT or unix:PATH. [COSTD_ADDRESS]",
+        ),
+        click.option("--key", metavar="KEY", help="The key for --address; better in the variable. [COSTD_KEY]"),
+        click.option("--ca", metavar="FILE", help="Use TLS and trust this certificate authority (PEM). [COSTD_CA]"),
+        click.option("--plaintext", is_flag=True, help="Reach an --address beyond loopback without TLS."),
+    )
+    return _with(with_reach, options)  # type: ignore[return-value]
+
+
+def setting_options(command: _Command) -> _Command:
+    """Give `command` a flag for every setting; it receives the effective configuration as `loaded`."""
+
+    @functools.wraps(command)
+    def with_config(**given: Any) -> Any:
+        flags = {setting.name: given.pop(_parameter(setting)) for setting in SETTINGS}
+        return command(loaded=load(flags), **given)
+
+    return _with(with_config, tuple(_option(setting) for setting in SETTINGS))  # type: ignore[return-value]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+
+
+def _with(command: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _parameter(setting: Setting) -> str:
+    return setting.name.replace(".", "__")
+
+
+def _option(setting: Setting) -> Callable[[Any], Any]:
+    text = f"{setting.doc} [{setting.variable}; default: {setting.shown_default}]"
+    if isinstance(setting.kind, Truth):
+        return click.option(setting.flag, _parameter(setting), flag_value=True, is_flag=True, default=None, help=text)
+    return click.option(setting.flag, _parameter(setting), metavar=setting.kind.metavar, help=text)

@@ -1,0 +1,22 @@
+"""`costd run`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import click
+
+from costd.cli.options import setting_options
+from costd.config import Loaded
+
+
+@click.command("run")
+@setting_options
+@click.pass_context
+def command(context: click.Context, loaded: Loaded) -> None:
+    """Run the daemon in the foreground.
+
+    Settings come from the TOML file named by --config, then COSTD_* variables, then these flags. The log goes to
+    stderr. SIGTERM and Ctrl-C stop it: what it has accepted is committed and answered first.
+    """
+    from costd import app  # noqa: PLC0415 - the whole daemon, which --help need not wait for
+
+    context.exit(app.run(loaded.config, loaded.warnings))

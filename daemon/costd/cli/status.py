@@ -1,0 +1,98 @@
+"""`costd status`: how a daemon is."""
+
+from __future__ import annotations
+
+import click
+
+from costd.cli.connection import connected
+from costd.cli.moments import iso_or_none
+from costd.cli.options import Reach, daemon_options, json_option
+from costd.cli.output import print_json, print_pairs, print_table
+from costd.v1 import admin_pb2
+
+
+@click.command("status")
+@daemon_options
+@json_option
+def command(reach: Reach, *, as_json: bool) -> None:
+    """Show how a daemon is: its queue, its ledger, how fresh its records are.
+
+    Where no daemon holds the data folder the state is "stopped", and the ledger is shown as it lies there.
+    """
+    with connected(reach) as daemon:
+        answer: admin_pb2.StatusResponse = daemon.ask(daemon.admin.Status, admin_pb2.StatusRequest())
+        is_offline = daemon.target.is_offline
+    if as_json:
+        print_json(_described(answer, is_offline=is_offline))
+        return
+    print_pairs(_pairs(answer, is_offline=is_offline))
+    if answer.providers:
+        rows = [[entry.provider, entry.freshness, iso_or_none(entry.newest_ms) or "-"] for entry in answer.providers]
+        print_table(["provider", "freshness", "newest record"], rows)
+
+
+def _described(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> dict[str, object]:
+    return {
+        "state": "stopped" if is_offline else answer.state,
+        "problems": [] if is_offline else list(answer.problems),
+        "version": answer.version,
+        "data_dir": answer.data_dir,
+        "grpc": None if is_offline else answer.grpc_address or None,
+        "http": None if is_offline else answer.http_address or None,
+        "socket": None if is_offline else answer.socket_path or None,
+        "auth": answer.auth,
+        "started": None if is_offline else iso_or_none(answer.started_ms),
+        "last_commit": None if is_offline else iso_or_none(answer.last_commit_ms),
+        "queue": {
+            "records": answer.queued_records,
+            "bytes": answer.queued_bytes,
+            "max_records": answer.queue_max_records,
+            "max_bytes": answer.queue_max_bytes,
+        },
+        "events": answer.events,
+        "accepted": answer.accepted,
+        "duplicates": answer.duplicates,
+        "rejected": answer.rejected,
+        "database_bytes": answer.database_bytes,
+        "wal_bytes": answer.wal_bytes,
+        "price_list": answer.price_list,
+        "freshness": answer.freshness,
+        "providers": {
+            entry.provider: {"freshness": entry.freshness, "newest": iso_or_none(entry.newest_ms)}
+            for entry in answer.providers
+        },
+    }
+
+
+def _pairs(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> list[tuple[str, str]]:
+    pairs = [
+        ("state", "stopped" if is_offline else ": ".join(filter(None, [answer.state, "; ".join(answer.problems)]))),
+        ("version", answer.version),
+        ("data folder", answer.data_dir),
+        ("records", f"{answer.events:,}"),
+        ("database", f"{answer.database_bytes:,} bytes, log {answer.wal_bytes:,} bytes"),
+        ("price list", answer.price_list),
+        ("freshness", answer.freshness),
+    ]
+    if is_offline:
+        return pairs
+    return [
+        *pairs,
+        ("started", iso_or_none(answer.started_ms) or "-"),
+        ("last commit", iso_or_none(answer.last_commit_ms) or "none since the start"),
+        ("since start", f"{answer.accepted:,} accepted, {answer.duplicates:,} duplicates, {answer.rejected:,} refused"),
+        (
+            "queue",
+            _share(answer.queued_records, answer.queue_max_records, "records")
+            + ", "
+            + _share(answer.queued_bytes, answer.queue_max_bytes, "bytes"),
+        ),
+        ("gRPC", answer.grpc_address or "off"),
+        ("HTTP", answer.http_address or "off"),
+        ("socket", answer.socket_path or "off"),
+        ("keys", "needed" if answer.auth else "not needed (auth is off)"),
+    ]
+
+
+def _share(part: int, whole: int, noun: str) -> str:
+    return f"{part:,} of {whole:,} {noun}"
