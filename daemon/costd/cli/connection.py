@@ -144,7 +144,9 @@ def _local(reach: Reach, stack: contextlib.ExitStack, *, create: bool) -> Target
 
 def _offline(config: Config, stack: contextlib.ExitStack, *, create: bool) -> Target:
     if not create and not (config.data_dir / DATABASE_NAME).exists():
-        allowed = "must hold a ledger; `costd run` makes one, or name another folder with --data-dir"
+        allowed = (
+            "must hold a ledger; `costd run` makes one, or name another folder with --data-dir, a daemon with --address"
+        )
         raise ConfigError(config.written("data_dir"), str(config.data_dir), allowed)
     from costd import app  # noqa: PLC0415 - the whole daemon, needed only where none is running
 

@@ -80,13 +80,13 @@ def list_keys(reach: Reach, *, as_json: bool) -> None:
 
 
 @command.command("revoke")
-@click.argument("key", metavar="ID")
+@click.argument("which", metavar="ID")
 @daemon_options
 @json_option
-def revoke(key: str, reach: Reach, *, as_json: bool) -> None:
+def revoke(which: str, reach: Reach, *, as_json: bool) -> None:
     """Revoke the key with this ID, prefix, or name if only one living key has it."""
     with connected(reach) as daemon:
-        gone: admin_pb2.Key = daemon.ask(daemon.admin.RevokeKey, admin_pb2.RevokeKeyRequest(id=key))
+        gone: admin_pb2.Key = daemon.ask(daemon.admin.RevokeKey, admin_pb2.RevokeKeyRequest(id=which))
     if as_json:
         print_json(_described(gone))
         return
