@@ -1,0 +1,161 @@
+"""From a plain function (caller, request) → answer to a gRPC handler: keys, undecodable bytes, errors, thread pools.
+
+Handlers are registered from the service's descriptor. On the wire a unary request is a stream of one message, and
+here it is read as such: the key is checked before the message is waited for, so that a stranger who opens calls and
+sends nothing cannot hold a thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from costd.domain.access import Caller
+from costd.domain.errors import Invalid, Overloaded, Refused
+from costd.services.access import Access
+from costd.wire.rpc.pools import CallPool
+from costd.wire.rpc.refusals import refuse
+
+Answer = Callable[[Caller, Any], Any]
+Exchange = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
+OnRefusal = Callable[[Refused], None]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+#: What a message that cannot be decoded becomes: grpcio would answer INTERNAL by itself, for the caller's mistake.
+UNDECODABLE: Final = object()
+
+_BEARER = "bearer "
+
+
+def token_of(metadata: Any) -> str | None:
+    """The key in a call's metadata: `authorization: Bearer KEY`, else `x-api-key: KEY`."""
+    token = None
+    for name, value in metadata or ():
+        if name == "authorization" and isinstance(value, str) and value[:7].lower() == _BEARER:
+            return value[7:].strip()
+        if name == "x-api-key" and isinstance(value, str):
+            token = value.strip()
+    return token
+
+
+def decoder(method: MethodDescriptor) -> Callable[[bytes], Any]:
+    """Reads the method's request, or gives UNDECODABLE."""
+    parse = GetMessageClass(method.input_type).FromString
+
+    def decode(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except Exception:
+            return UNDECODABLE
+
+    return decode
+
+
+def received(requests: Iterator[Any], method: MethodDescriptor) -> Any:
+    """The next message of a call; Invalid where it is not one, or there is none."""
+    request = next(requests, None)
+    if request is None or request is UNDECODABLE:
+        missing = "the call carries no message" if request is None else "the message cannot be decoded"
+        raise Invalid("", f"{missing}: {method.full_name} takes a {method.input_type.full_name}")
+    return request
+
+
+class Endpoint(NamedTuple):
+    """One method: what answers it, in which threads, and who is told of refusals made before it was asked."""
+
+    handler: Handler
+    pool: CallPool
+    refused: OnRefusal
+
+
+def ignore(_refusal: Refused) -> None:
+    """Nobody is told."""
+
+
+def unary(
+    method: MethodDescriptor, answer: Answer, access: Access, pool: CallPool, refused: OnRefusal = ignore
+) -> Endpoint:
+    """One message in, one out, from a caller with a key."""
+    authenticate = access.authenticate
+
+    def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        try:
+            try:
+                caller = authenticate(token_of(context.invocation_metadata()))
+                request = received(requests, method)
+            except Refused as refusal:
+                refused(refusal)
+                raise
+            return answer(caller, request)
+        except grpc.RpcError:  # the caller is gone
+            raise
+        except Exception as error:
+            refuse(context, error)
+
+    return _endpoint(pool, behave, method, refused, streaming=False)
+
+
+def open_exchange(method: MethodDescriptor, exchange: Exchange, pool: CallPool) -> Endpoint:
+    """Any messages in, any out, for everyone: what standard tools ask without a key."""
+
+    def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            yield from exchange(requests, context)
+        except grpc.RpcError:
+            raise
+        except Exception as error:
+            refuse(context, error)
+
+    return _endpoint(pool, behave, method, ignore, streaming=True)
+
+
+def _endpoint(
+    pool: CallPool, behave: Any, method: MethodDescriptor, refused: OnRefusal, *, streaming: bool
+) -> Endpoint:
+    behave.experimental_thread_pool = pool
+    make = grpc.stream_stream_rpc_method_handler if streaming else grpc.stream_unary_rpc_method_handler
+    handler: Handler = make(behave, decoder(method), GetMessageClass(method.output_type).SerializeToString)
+    return Endpoint(handler, pool, refused)
+
+
+def endpoints(service: ServiceDescriptor, make: Callable[[MethodDescriptor, str], Endpoint]) -> dict[str, Endpoint]:
+    """An endpoint for every method of the service, by path; `make` gets the method and its name in snake case."""
+    return {
+        f"/{service.full_name}/{method.name}": make(method, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
+        for method in service.methods
+    }
+
+
+class Router(grpc.GenericRpcHandler):
+    """Finds the handler of a call; where that one's pool is full, a handler that says so."""
+
+    def __init__(self, methods: Mapping[str, Endpoint], refusal_pool: CallPool) -> None:
+        self._methods = {
+            path: (endpoint.pool, endpoint.handler, busy_handler(refusal_pool, endpoint.refused))
+            for path, endpoint in methods.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """The handler, None where there is no such method. Runs in grpcio's one serving thread."""
+        entry = self._methods.get(handler_call_details.method)
+        if entry is None:
+            return None
+        pool, handler, busy = entry
+        return busy if pool.is_full else handler
+
+
+def busy_handler(pool: CallPool, refused: OnRefusal) -> Handler:
+    """Refuses any call, without waiting for its message: an error looks the same for every kind of call."""
+
+    def behave(_requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        refusal = Overloaded("too many calls of this kind are waiting for an answer; try again")
+        refused(refusal)
+        refuse(context, refusal)
+
+    behave.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return grpc.stream_stream_rpc_method_handler(behave, None, None)

@@ -1,0 +1,96 @@
+"""grpc.health.v1.Health: whether the daemon takes records, asked for once or watched.
+
+Speaks the messages of grpcio-health-checking but not its servicer: that one writes to every watcher from the thread
+that reports the change, under its lock, so that one watcher who stopped reading would hold up the writer and every
+other check. It also has no way to end its watches, on which a shutdown would wait out its whole grace period.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health_pb2
+
+from costd.domain.errors import NotFound
+from costd.wire.rpc.calls import Exchange, received
+
+SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
+Response = health_pb2.HealthCheckResponse
+SERVING = Response.SERVING
+NOT_SERVING = Response.NOT_SERVING
+SERVICE_UNKNOWN = Response.SERVICE_UNKNOWN
+
+
+class HealthService:
+    """Answers for the whole server ("") and for each of its services: they are ready together."""
+
+    def __init__(self, services: Iterable[str], ready: Callable[[], bool]) -> None:
+        """`ready` is asked at every check; whoever watches hears of what update() is told."""
+        self._known = {"", *services}
+        self._ready_now = ready
+        self._changed = threading.Condition()
+        self._is_ready = ready()
+        self._stopping = False
+
+    def update(self, ready: bool) -> None:
+        """Tell every watcher, if this is news; returns at once, whatever they do."""
+        with self._changed:
+            self._is_ready = ready
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Not serving from here on: tell every watcher and end the watches."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def exchange(self, method: MethodDescriptor) -> Exchange:
+        """What answers `method` (Check or Watch)."""
+        answer: Callable[[str, grpc.ServicerContext], Iterator[Any]] = {"Check": self._check, "Watch": self._watch}[
+            method.name
+        ]
+
+        def exchange(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            return answer(received(requests, method).service, context)
+
+        return exchange
+
+    def _check(self, service: str, _context: grpc.ServicerContext) -> Iterator[Any]:
+        if service not in self._known:
+            raise NotFound("there is no such service here; server reflection lists them")
+        self.update(self._ready_now())
+        yield Response(status=self._status(service))
+
+    def _watch(self, service: str, context: grpc.ServicerContext) -> Iterator[Any]:
+        context.add_callback(self._wake)
+        said: Any = None
+        while context.is_active():
+            status, is_last = self._next(service, said, context)
+            if status != said:
+                said = status
+                yield Response(status=status)
+            if is_last:
+                return
+
+    def _next(self, service: str, said: Any, context: grpc.ServicerContext) -> tuple[Any, bool]:
+        """Wait for another status than `said`, or for the end; the status, and whether it is the last."""
+
+        def has_news() -> bool:
+            return self._status(service) != said or self._stopping or not context.is_active()
+
+        with self._changed:
+            self._changed.wait_for(has_news)
+            return self._status(service), self._stopping
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _status(self, service: str) -> Any:
+        if service not in self._known:
+            return SERVICE_UNKNOWN
+        return SERVING if self._is_ready and not self._stopping else NOT_SERVING

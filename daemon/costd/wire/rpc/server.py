@@ -1,0 +1,167 @@
+"""The gRPC server: what it serves, where it listens, how it stops.
+
+It is grpcio's threaded server: on one core it answers half as many unary calls again as grpc.aio, and records wait
+for their commit in threads of their own (docs/ARCHITECTURE.md has the figures).
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+from costd.domain.errors import SetupError
+from costd.v1 import admin_pb2, query_pb2, usage_pb2
+from costd.wire.rpc import calls, health, reflection
+from costd.wire.rpc.admin import Addresses, AdminService
+from costd.wire.rpc.calls import Endpoint
+from costd.wire.rpc.pools import Pools
+from costd.wire.rpc.query import QueryService
+from costd.wire.rpc.unix_socket import SocketFile
+from costd.wire.rpc.usage import UsageService
+
+if TYPE_CHECKING:
+    from costd.services.services import Services
+
+USAGE = usage_pb2.DESCRIPTOR.services_by_name["UsageService"]
+QUERY = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+SERVICE_NAMES = tuple(service.full_name for service in (USAGE, QUERY, ADMIN, health.SERVICE, reflection.SERVICE))
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+OPTIONS = (
+    # A second daemon at the same port must fail, not take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Reports may be longer than what callers may send.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_concurrent_streams", 4096),
+    # A caller whose host vanished is noticed within 80 s; callers may ping every 10 s themselves.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+#: What ending takes beyond the grace period: cancelled calls still have to unwind.
+_END_S = 5.0
+
+
+class RpcServer:
+    """The gRPC door: TCP, a unix socket, or both. `addresses` are told by the Status call."""
+
+    def __init__(
+        self,
+        services: Services,
+        listen: str | None,
+        socket_path: str | None,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        """`listen` is "host:port" (port 0: any free one); `credentials` encrypt TCP, never the unix socket."""
+        self.addresses = Addresses()
+        self._listen = listen
+        self._socket = SocketFile(Path(socket_path)) if socket_path else None
+        self._credentials = credentials
+        self._pools = Pools()
+        self._health = health.HealthService(SERVICE_NAMES, lambda: not services.health.problems())
+        router = calls.Router(self._methods(services), self._pools.refusal)
+        self._server = grpc.server(self._pools.quick, handlers=[router], options=list(OPTIONS))
+        services.health.watch(self._health.update)
+
+    def start(self) -> int | None:
+        """Open the door; the TCP port, None where there is none. SetupError where an address cannot be had."""
+        port = None
+        if self._listen is not None:
+            port = self._bind(self._listen)
+            self.addresses.grpc = f"{self._listen.rpartition(':')[0]}:{port}"
+        if self._socket is not None:
+            self._bind_socket(self._socket)
+            self.addresses.socket = str(self._socket.path)
+        self._server.start()
+        return port
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more calls, let those that run end within `grace_s`, cancel the rest; blocks until it is done."""
+        self._health.stop()
+        self._server.stop(grace_s).wait(grace_s + _END_S)
+        self._pools.close()
+        if self._socket is not None:
+            self._socket.remove()
+
+    def _bind(self, address: str) -> int:
+        try:
+            if self._credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._credentials)
+        except RuntimeError as error:
+            raise SetupError(
+                f"grpc.listen: cannot listen at {address}: {_why_not(address)}; "
+                "choose another address with --grpc-listen"
+            ) from error
+
+    def _bind_socket(self, file: SocketFile) -> None:
+        file.make_way()
+        try:
+            with file.private():
+                self._server.add_insecure_port(f"unix:{file.path}")
+        except (RuntimeError, OSError) as error:
+            raise SetupError(f"grpc.socket: cannot listen at {file.path}: {error}") from error
+
+    def _methods(self, services: Services) -> dict[str, Endpoint]:
+        return {
+            **self._usage_methods(services),
+            **self._keyed_methods(QUERY, QueryService(services.reports), services),
+            **self._keyed_methods(ADMIN, AdminService(services, self.addresses), services),
+            **self._open_methods(),
+        }
+
+    def _usage_methods(self, services: Services) -> dict[str, Endpoint]:
+        usage = UsageService(services.admission, services.metering, services.metrics)
+
+        def make(method: MethodDescriptor, name: str) -> Endpoint:
+            if name == "preflight":
+                return calls.unary(method, usage.preflight, services.access, self._pools.quick)
+            return calls.unary(method, getattr(usage, name), services.access, self._pools.record, usage.refused)
+
+        return calls.endpoints(USAGE, make)
+
+    def _keyed_methods(self, service: ServiceDescriptor, servicer: object, services: Services) -> dict[str, Endpoint]:
+        def make(method: MethodDescriptor, name: str) -> Endpoint:
+            return calls.unary(method, getattr(servicer, name), services.access, self._pools.read)
+
+        return calls.endpoints(service, make)
+
+    def _open_methods(self) -> dict[str, Endpoint]:
+        reflecting = reflection.ReflectionService(SERVICE_NAMES)
+
+        def checking(method: MethodDescriptor, name: str) -> Endpoint:
+            pool = self._pools.watch if name == "watch" else self._pools.health
+            return calls.open_exchange(method, self._health.exchange(method), pool)
+
+        def describing(method: MethodDescriptor, _name: str) -> Endpoint:
+            return calls.open_exchange(method, reflecting.exchange(method), self._pools.reflection)
+
+        reflected = calls.endpoints(reflection.SERVICE, describing)
+        return {
+            **calls.endpoints(health.SERVICE, checking),
+            **reflected,
+            reflection.V1_PATH: reflected[reflection.PATH],
+        }
+
+
+def _why_not(address: str) -> str:
+    """The system's own word for why nothing can listen at `address`; gRPC keeps it to itself."""
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, protocol, _name, where in socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "it cannot be bound"

@@ -1,0 +1,81 @@
+"""The unix socket's file: for its owner alone, never taken from a living daemon, never left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from costd.domain.errors import SetupError
+
+_PROBE_TIMEOUT_S = 1.0
+
+
+class SocketFile:
+    """The file at `path`; make_way(), then bind under private(), at the end remove()."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+
+    def make_way(self) -> None:
+        """Make the folder, and remove the socket of a daemon that is gone; SetupError for anything else there.
+
+        gRPC itself removes whatever socket it finds, a living daemon's too.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._is_there():
+                return
+            if self._answers():
+                raise SetupError(f"grpc.socket: another daemon answers at {self.path}; stop it or choose another path")
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SetupError(f"grpc.socket: cannot use {self.path}: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
+        try:
+            mode = self.path.lstat().st_mode
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISSOCK(mode):
+            raise SetupError(f"grpc.socket: {self.path} is there and is no socket; move it or choose another path")
+        return True
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBE_TIMEOUT_S)
+            try:
+                probe.connect(str(self.path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+            except TimeoutError:  # its backlog is full: somebody is there
+                return True
+        return True
+
+    @contextmanager
+    def private(self) -> Iterator[None]:
+        """Whatever is bound here is its owner's alone from its first moment."""
+        before = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(before)
+        self.path.chmod(0o600)
+        self._identity = _identity(self.path)
+
+    def remove(self) -> None:
+        """Remove the file, if it is still the one that was bound."""
+        if self._identity is not None and _identity(self.path) == self._identity:
+            self.path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
