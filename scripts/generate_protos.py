@@ -30,7 +30,9 @@ def generate(target: Path) -> None:
                 f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
                 f"--python_out={scratch}",
                 f"--grpc_python_out={scratch}",
+                f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}",
                 f"--mypy_out=quiet:{scratch}",
+                f"--mypy_grpc_out=quiet:{scratch}",
                 *protos,
             ]
         )

@@ -85,7 +85,9 @@ def _compare_units(connection: sqlite3.Connection, from_hour: int) -> list[str]:
             key = (hour, series, unit)
             expected[key] = expected.get(key, 0) + micro_units(Decimal(quantity))
     findings = []
-    held = connection.execute("SELECT hour, series_id, unit, whole, micro FROM rollup_unit WHERE hour >= ?", (from_hour,))
+    held = connection.execute(
+        "SELECT hour, series_id, unit, whole, micro FROM rollup_unit WHERE hour >= ?", (from_hour,)
+    )
     for hour, series, unit, whole, micro in held:
         if expected.pop((hour, series, unit), 0) != whole * 1_000_000 + micro:
             findings.append(f"rollup of {unit} in hour {hour}, series {series} differs from its events")
@@ -96,9 +98,7 @@ def _compare_units(connection: sqlite3.Connection, from_hour: int) -> list[str]:
 def _orphans(connection: sqlite3.Connection) -> list[str]:
     """Rows whose commit is missing: their ids could not be told."""
     findings = []
-    for table in ("event", "month_entry", "request"):
-        if table == "month_entry":
-            continue  # entries outlive the commits that retention removes
+    for table in ("event", "request"):
         count = connection.execute(
             f"SELECT count(*) FROM {table} WHERE seq < (SELECT min(first_seq) FROM ledger_commit) "
             "OR seq >= (SELECT max(first_seq + items) FROM ledger_commit)"

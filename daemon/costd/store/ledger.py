@@ -44,17 +44,29 @@ class EventDraft(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Where a record is: its event id, and whether it was there before."""
+    """Where a record is: its event id, and whether it was there before (then also what was answered first)."""
 
     event_id: int
     seq: int
     duplicate: bool
+    cost_nano: int | None = None
+    provider: str = ""
+    at_ms: int = 0
+
+
+class Request(NamedTuple):
+    """A request id that is already held: what it stood for, and the number of the item it made."""
+
+    fingerprint: bytes
+    seq: int
 
 
 class Change(NamedTuple):
     """Any other write: runs in a savepoint of its own, so that its failure is nobody else's."""
 
     apply: Callable[[Commit], Any]
+    #: Called with the outcome once it is on disk, whether or not anybody still waits; quick, must not raise.
+    after: Callable[[Any], None] | None = None
     #: Control writes may use the reserve of disk when records may not.
     control: bool = True
 
@@ -109,8 +121,8 @@ class Commit:
         return self.id + (seq - self.first_seq)
 
     def heard_of(self, org_id: int, provider: str, at_ms: int) -> None:
-        """Note that `provider` was heard of at this time."""
-        if provider and at_ms > self.newest.get((org_id, provider), 0):
+        """Note that `provider` ("" where none is known) was heard of at this time."""
+        if at_ms > self.newest.get((org_id, provider), 0):
             self.newest[org_id, provider] = at_ms
 
     def add_to_rollup(self, hour: int, series_id: int, series: Series, amounts: Sequence[int]) -> None:
@@ -157,7 +169,8 @@ class Ledger:
         self._next_seq: int = row[0] if row else 1
         self._series: dict[Series, int] = {}
         self.newest: dict[tuple[int, str], int] = {
-            (org, provider): newest_ms for org, provider, newest_ms in connection.execute("SELECT * FROM provider_freshness")
+            (org, provider): newest_ms
+            for org, provider, newest_ms in connection.execute("SELECT * FROM provider_freshness")
         }
         self._stored_newest = dict(self.newest)
 
@@ -192,19 +205,22 @@ class Ledger:
     def write(self, commit: Commit, drafts: Sequence[EventDraft]) -> list[Stored | Conflict]:
         """Store `drafts`; an outcome for each, in order."""
         known = self._known_requests(commit.connection, drafts)
+        fresh: dict[int, EventDraft] = {}
         outcomes: list[Stored | Conflict] = []
         events: list[tuple[Any, ...]] = []
         requests: list[tuple[Any, ...]] = []
         for draft in drafts:
+            seq = commit.next_seq
             if draft.request_id:
                 key = (draft.series.org_id, stored_request_id(draft.request_id))
                 earlier = known.get(key)
                 if earlier is not None:
-                    outcomes.append(_repeated(commit, earlier, draft.fingerprint))
+                    outcomes.append(_repeated(commit, earlier, draft.fingerprint, fresh.get(earlier.seq)))
                     continue
-                known[key] = (draft.fingerprint, commit.next_seq, None)
-                requests.append((commit.next_seq, *key, draft.fingerprint))
-            seq = commit.take_seq()
+                known[key] = Request(draft.fingerprint, seq)
+                fresh[seq] = draft
+                requests.append((seq, *key, draft.fingerprint))
+            commit.take_seq()
             events.append(self._row(commit, seq, draft))
             outcomes.append(Stored(commit.event_id(seq), seq, duplicate=False))
         if events:
@@ -275,19 +291,19 @@ class Ledger:
 
     def _known_requests(
         self, connection: sqlite3.Connection, drafts: Sequence[EventDraft]
-    ) -> dict[tuple[int, bytes | str], tuple[bytes, int, int | None]]:
+    ) -> dict[tuple[int, bytes | str], Request]:
         keys = {(d.series.org_id, stored_request_id(d.request_id)) for d in drafts if d.request_id}
         return find_requests(connection, keys) if keys else {}
 
 
 def find_requests(
     connection: sqlite3.Connection, keys: Iterable[tuple[int, bytes | str]]
-) -> dict[tuple[int, bytes | str], tuple[bytes, int, int | None]]:
-    """{(org, id): (fingerprint, seq, event id)} of those request ids that are already held."""
+) -> dict[tuple[int, bytes | str], Request]:
+    """{(org, id): request} of those request ids that are already held."""
     by_org: dict[int, list[bytes | str]] = {}
     for org_id, request_id in keys:
         by_org.setdefault(org_id, []).append(request_id)
-    found: dict[tuple[int, bytes | str], tuple[bytes, int, int | None]] = {}
+    found: dict[tuple[int, bytes | str], Request] = {}
     for org_id, ids in by_org.items():
         for start in range(0, len(ids), _LOOKUP_ROWS):
             chunk = ids[start : start + _LOOKUP_ROWS]
@@ -298,7 +314,7 @@ def find_requests(
             for request_id, fingerprint, seq in connection.execute(
                 sql, (org_id, *chunk, *[None] * (width - len(chunk)))
             ):
-                found[org_id, request_id] = (fingerprint, seq, event_id_of(connection, seq))
+                found[org_id, request_id] = Request(fingerprint, seq)
     return found
 
 
@@ -359,11 +375,24 @@ def _split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
     return (*amounts[:cost], *divmod(amounts[cost], NANO_PER_USD), *amounts[cost + 1 :])
 
 
-def _repeated(commit: Commit, earlier: tuple[bytes, int, int | None], fingerprint: bytes) -> Stored | Conflict:
-    held, seq, event_id = earlier
-    if held != fingerprint:
+def stored_event(connection: sqlite3.Connection, request: Request, fingerprint: bytes) -> Stored | Conflict:
+    """The first answer to a request that is held, or Conflict where it stood for other content."""
+    if request.fingerprint != fingerprint:
         return Conflict()
-    return Stored(commit.event_id(seq) if event_id is None else event_id, seq, duplicate=True)
+    row = connection.execute(
+        "SELECT e.cost_nano, s.provider, e.at_ms FROM event e JOIN series s ON s.id = e.series_id WHERE e.seq = ?",
+        (request.seq,),
+    ).fetchone()
+    return Stored(event_id_of(connection, request.seq), request.seq, True, *(row or ()))
+
+
+def _repeated(commit: Commit, earlier: Request, fingerprint: bytes, draft: EventDraft | None) -> Stored | Conflict:
+    """The outcome for a record whose request id is held already, on disk or (`draft`) earlier in this commit."""
+    if draft is None:
+        return stored_event(commit.connection, earlier, fingerprint)
+    if draft.fingerprint != fingerprint:
+        return Conflict()
+    return Stored(commit.event_id(earlier.seq), earlier.seq, True, draft.cost_nano, draft.series.provider, draft.at_ms)
 
 
 _LOOKUP_ROWS = 512
@@ -374,8 +403,7 @@ _INTO_EVENT = (
 )
 _INTO_REQUEST = "INSERT INTO request (seq, org_id, request_id, fingerprint)"
 _INTO_SERIES = (
-    f"INSERT INTO series (digest, {', '.join(Series._fields)}) "
-    f"VALUES (?{', ?' * len(Series._fields)}) RETURNING id"
+    f"INSERT INTO series (digest, {', '.join(Series._fields)}) VALUES (?{', ?' * len(Series._fields)}) RETURNING id"
 )
 _ROLLUP_SUMS = tuple(name for name in ROLLUP_AMOUNTS if name != "cost_nano")
 _INTO_ROLLUP = (

@@ -67,9 +67,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration, now_ms: int) ->
     try:
         for statement in statements(migration.sql):
             connection.execute(statement)
-        connection.execute(
-            "INSERT INTO schema_migration VALUES (?, ?, ?)", (migration.version, migration.name, now_ms)
-        )
+        connection.execute("INSERT INTO schema_migration VALUES (?, ?, ?)", (migration.version, migration.name, now_ms))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from costd.domain.errors import Conflict
-from costd.store.ledger import Commit, Stored, find_requests, stored_request_id
+from costd.store.ledger import Commit, Stored, event_id_of, find_requests, stored_request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,9 @@ def insert_month_entry(
         key = (org_id, stored_request_id(request_id))
         earlier = find_requests(commit.connection, [key]).get(key)
         if earlier is not None:
-            held, seq, event_id = earlier
-            if held != fingerprint:
+            if earlier.fingerprint != fingerprint:
                 raise Conflict
-            return Stored(event_id or 0, seq, duplicate=True)
+            return Stored(event_id_of(commit.connection, earlier.seq), earlier.seq, duplicate=True)
     seq = commit.take_seq()
     if request_id:
         commit.connection.execute(
@@ -64,11 +63,12 @@ def insert_month_entry(
             (seq, org_id, stored_request_id(request_id), fingerprint),
         )
     commit.connection.execute(
-        "INSERT INTO month_entry (seq, org_id, key_id, kind, service, provider, project, product, year, month, "
+        "INSERT INTO month_entry (seq, id, org_id, key_id, kind, service, provider, project, product, year, month, "
         "cost_nano, tokens, input_tokens, output_tokens, cached_tokens, details) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             seq,
+            commit.event_id(seq).to_bytes(16, "big"),
             org_id,
             key_id,
             entry.kind,

@@ -17,12 +17,12 @@ class PriceSources(NamedTuple):
     list_id: int
 
 
-def register_sources(commit: Commit, version: str, digest: bytes, body: bytes) -> PriceSources:
+def register_sources(commit: Commit, version: str, digest: str, body: bytes) -> PriceSources:
     """The numbers of the caller's own prices and of this price list; a list not seen before is kept whole."""
     connection = commit.connection
-    connection.execute("INSERT OR IGNORE INTO price_table (digest, body) VALUES (?, ?)", (digest, body))
+    connection.execute("INSERT OR IGNORE INTO price_table (digest, body) VALUES (?, ?)", (bytes.fromhex(digest), body))
     return PriceSources(
-        caller_id=_source(commit, CALLER, "", None), list_id=_source(commit, LIST, version, digest)
+        caller_id=_source(commit, CALLER, "", None), list_id=_source(commit, LIST, version, bytes.fromhex(digest))
     )
 
 

@@ -30,10 +30,10 @@ class Readers:
             self._idle.put(None)
 
     @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self, *, unbounded: bool = False) -> Iterator[sqlite3.Connection]:
         """A connection inside a read transaction: everything read through it is of one moment.
 
-        Raises Unavailable when it takes too long or the storage does not answer.
+        Raises Unavailable when it takes too long (unless `unbounded`) or the storage does not answer.
         """
         try:
             connection = self._idle.get(timeout=_WAIT_S)
@@ -42,7 +42,7 @@ class Readers:
         try:
             if connection is None:
                 connection = self._open()
-            deadline_s = time.monotonic() + MAX_READ_S
+            deadline_s = float("inf") if unbounded else time.monotonic() + MAX_READ_S
             connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _CHECK_EVERY_STEPS)
             connection.execute("BEGIN")
             try:

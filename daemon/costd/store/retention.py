@@ -47,43 +47,35 @@ def retain(commit: Commit, limits: RetentionLimits) -> Step:
 def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
     connection = commit.connection
     cutoff_ms = commit.now_ms - limits.events_ms - limits.future_ms
-    newest, forwarded = connection.execute(
-        "SELECT (SELECT max(first_seq) FROM ledger_commit), forwarded_seq FROM ledger_state"
-    ).fetchone()
-    last = connection.execute(
-        "SELECT first_seq + items - 1 FROM ledger_commit WHERE at_ms < ? AND first_seq < ? ORDER BY first_seq DESC",
-        (cutoff_ms, newest or 0),
-    ).fetchone()
-    if last is None:
-        return 0
-    through = last[0] if forwarded is None else min(last[0], forwarded)
-    chunk = connection.execute(
-        "SELECT max(first_seq + items - 1) FROM (SELECT first_seq, items FROM ledger_commit "
-        "WHERE first_seq + items - 1 <= ? ORDER BY first_seq LIMIT ?)",
-        (through, _commits_in_a_step(commit, through)),
-    ).fetchone()[0]
-    if chunk is None:
+    through = _last_to_delete(commit, cutoff_ms)
+    if through is None:
         return 0
     _lose_completeness(commit, cutoff_ms + limits.future_ms)
     deleted = 0
     for table in ("event", "request", "adjustment"):
-        deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (chunk,)).rowcount
-    deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq + items - 1 <= ?", (chunk,)).rowcount
+        deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (through,)).rowcount
+    deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq <= ?", (through,)).rowcount
     return deleted
 
 
-def _commits_in_a_step(commit: Commit, through: int) -> int:
-    """How many of the oldest commits hold about STEP_ROWS events; at least one."""
+def _last_to_delete(commit: Commit, cutoff_ms: int) -> int | None:
+    """The last number of the oldest commits that are past their time: whole commits, about STEP_ROWS items."""
+    newest, forwarded = commit.connection.execute(
+        "SELECT (SELECT max(first_seq) FROM ledger_commit), forwarded_seq FROM ledger_state"
+    ).fetchone()
+    through = None
     items = 0
-    count = 0
-    for (size,) in commit.connection.execute(
-        "SELECT items FROM ledger_commit WHERE first_seq <= ? ORDER BY first_seq LIMIT ?", (through, STEP_ROWS)
+    for first_seq, size, at_ms in commit.connection.execute(
+        "SELECT first_seq, items, at_ms FROM ledger_commit ORDER BY first_seq LIMIT ?", (STEP_ROWS,)
     ):
+        last = first_seq + size - 1
+        if at_ms >= cutoff_ms or first_seq == newest or (forwarded is not None and last > forwarded):
+            break
+        through = last
         items += size
-        count += 1
         if items >= STEP_ROWS:
             break
-    return max(1, count)
+    return through
 
 
 def _lose_completeness(commit: Commit, gone_before_ms: int) -> None:

@@ -27,7 +27,7 @@ class Ticket(Generic[T]):
         self._convert = convert
         self.outcome: Any = None
         self._error: BaseException | None = None
-        self._loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises in threads, which costs
+        self._loop = asyncio._get_running_loop()
         self._future: asyncio.Future[None] | None = None
         self._gate: threading.Lock | None = None
         if self._loop is not None:
@@ -59,6 +59,11 @@ class Ticket(Generic[T]):
             raise self._error
         return self._convert(self.outcome)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the work was settled with an error."""
+        return self._error is not None
+
     def settle(self, outcome: object, error: BaseException | None = None) -> None:
         """Give the outcome; called by the writer, which then wakes the waiters with wake()."""
         self.outcome = outcome
@@ -69,10 +74,10 @@ def wake(tickets: Iterable[Ticket[Any]]) -> None:
     """Wake everyone who waits for these settled tickets: each event loop once, however many of them it has."""
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for ticket in tickets:
-        if ticket._gate is not None:  # noqa: SLF001 - the two halves of one mechanism
-            ticket._gate.release()  # noqa: SLF001
-        elif ticket._loop is not None and ticket._future is not None:  # noqa: SLF001
-            by_loop.setdefault(ticket._loop, []).append(ticket._future)  # noqa: SLF001
+        if ticket._gate is not None:
+            ticket._gate.release()
+        elif ticket._loop is not None and ticket._future is not None:
+            by_loop.setdefault(ticket._loop, []).append(ticket._future)
     for loop, futures in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, futures)

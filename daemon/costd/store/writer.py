@@ -118,22 +118,26 @@ class Writer:
             if self._closing:
                 raise Unavailable("the daemon is stopping; send this again to its successor")
             if self.queued_records >= self.max_records or self.queued_bytes + ticket.size > self.max_bytes:
-                raise Overloaded()
+                raise Overloaded
             self._queue.append(ticket)
             self.queued_records += 1
             self.queued_bytes += ticket.size
             self._wakeup.notify()
         return ticket
 
-    def stop(self) -> None:
-        """Take nothing more, commit what was accepted, fold the log into the database, close."""
+    def stop(self, timeout_s: float) -> bool:
+        """Take nothing more, commit what was accepted, fold the log into the database, close.
+
+        False when the disk did not let that finish in time.
+        """
         with self._wakeup:
             self._closing = True
             self._wakeup.notify()
-        if self._thread.is_alive():
-            self._thread.join()
-        else:
+        if self._thread.ident is None:
             self._connection.close()
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     @property
     def alive(self) -> bool:
@@ -163,14 +167,13 @@ class Writer:
         with self._wakeup:
             if not self._queue and not self._closing:
                 self._wakeup.wait(TICK_S)
-            group = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
-            return group
+            return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
 
     def _work(self, group: list[Ticket[Any]]) -> None:
         self.busy_since_s = self._clock.monotonic_s()
         try:
             self._commit_group(group)
-        except Exception as error:  # noqa: BLE001 - whatever happens, nobody may be left waiting
+        except Exception as error:
             _log.exception("the writer met an unexpected error")
             self._settle_all(group, error)
         finally:
@@ -185,7 +188,7 @@ class Writer:
         try:
             commit = self._begin()
             self._fill(commit, group)
-        except Exception as error:  # noqa: BLE001 - sorted out below
+        except Exception as error:
             self._roll_back(commit)
             if database.is_storage_failure(error) or database.is_damage(error):
                 self._storage_failed(error, group)
@@ -237,6 +240,9 @@ class Writer:
         self.ledger.committed(commit)
         self.commits += 1
         self.last_commit_ms = commit.now_ms
+        for ticket in group:
+            if type(ticket.work) is Change and ticket.work.after is not None and not ticket.refused:
+                ticket.work.after(ticket.outcome)
         tally = Counter(_outcome(ticket) for ticket in group if type(ticket.work) is EventDraft)
         self._observer.committed(list(commit.sums.values()), tally, self._clock.monotonic_s() - started_s)
 

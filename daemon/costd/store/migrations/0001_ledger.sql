@@ -169,6 +169,7 @@ CREATE INDEX adjustment_by_event ON adjustment (event_id);
 -- Month-grained entries: bills, subscriptions, totals pushed by other systems.
 CREATE TABLE month_entry (
   seq INTEGER PRIMARY KEY,
+  id BLOB NOT NULL,                     -- its public id: entries outlive the commits it could be derived from
   org_id INTEGER NOT NULL REFERENCES org (id),
   key_id TEXT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('cost', 'tokens', 'manual')),

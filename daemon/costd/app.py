@@ -1,0 +1,262 @@
+"""The composition root: builds store, services and doors, runs them, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from costd import __version__, logs
+from costd.clock import Clock
+from costd.domain.price_table import PriceTable
+from costd.domain.pricebook import PriceBook
+from costd.domain.usage import TimeLimits
+from costd.metrics import Metrics
+from costd.services.access import Access
+from costd.services.admin_key import ADMIN_KEY_NAME, ensure_admin_key
+from costd.services.admission import Admission
+from costd.services.catalog import Catalog
+from costd.services.health import Health
+from costd.services.metering import Metering
+from costd.services.months import Months
+from costd.services.reports import Reports
+from costd.services.services import Services
+from costd.services.upkeep import Upkeep
+from costd.store import runtime_file
+from costd.store.connection import DATABASE_NAME
+from costd.store.folder import make_private
+from costd.store.ledger import Change
+from costd.store.lock import FolderLock
+from costd.store.price_list import load_price_list
+from costd.store.price_sources import PriceSources, register_sources
+from costd.store.reader import Readers
+from costd.store.retention import RetentionLimits
+from costd.store.space import DiskReserve
+from costd.store.writer import Writer
+
+if TYPE_CHECKING:
+    from costd.config import Config
+    from costd.wire.tls import TlsFiles
+
+DAY_MS = 86_400_000
+BEAT_S = 1.0
+TLS_EVERY_BEATS = 2
+UPKEEP_EVERY_BEATS = 60
+
+#: A thread that wants the interpreter waits this long before it is handed over. At the default of 5 ms a busy event
+#: loop would make every step of a commit wait that long.
+SWITCH_INTERVAL_S = 0.0005
+
+#: Share of the grace period that the doors may use; the rest is the writer's.
+_DOORS_SHARE = 0.6
+
+_log = logging.getLogger(__name__)
+
+
+class Core:
+    """Store and services of one data folder, without doors; holds the folder's lock from start to close."""
+
+    def __init__(self, config: Config, clock: Clock, *, local_token: str = "") -> None:
+        make_private(config.data_dir)
+        self._lock = FolderLock.acquire(config.data_dir)
+        try:
+            self._build(config, clock, local_token)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _build(self, config: Config, clock: Clock, local_token: str) -> None:
+        path = config.data_dir / DATABASE_NAME
+        prices = load_price_list(config.data_dir)
+        metrics = Metrics(config.metrics.max_series, prices.version)
+        self.writer = Writer(
+            path,
+            clock,
+            metrics,
+            max_records=config.queue.max_records,
+            max_bytes=config.queue.max_bytes,
+            reserve=DiskReserve(config.data_dir, config.disk.reserve_bytes),
+        )
+        self.writer.start()
+        try:
+            book = PriceBook(PriceTable(prices.body))
+            sources: PriceSources = self.writer.submit(
+                Change(lambda commit: register_sources(commit, prices.version, prices.digest, prices.body))
+            ).wait()
+            self.readers = Readers(path)
+            with self.readers.snapshot() as connection:
+                access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
+            self.admin_key_file = ensure_admin_key(access, config.data_dir)
+            limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
+            self.services = Services(
+                config=config,
+                clock=clock,
+                metrics=metrics,
+                prices=book,
+                access=access,
+                metering=Metering(self.writer, book, sources, limits, clock, metrics),
+                admission=Admission(book, clock, metrics),
+                months=Months(self.writer, metrics),
+                catalog=Catalog(self.writer),
+                reports=Reports(self.readers, self.writer, clock),
+                health=Health(self.writer, self.readers, clock, metrics),
+            )
+            retention = RetentionLimits(
+                config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
+            )
+            self.upkeep = Upkeep(self.writer, access, retention)
+        except BaseException:
+            self.writer.stop(1.0)
+            raise
+
+    def close(self, timeout_s: float) -> bool:
+        """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
+        try:
+            flush = self.services.access.flush_last_used()
+            if flush is not None:
+                flush.wait(timeout_s)
+        except Exception as error:
+            _log.warning("could not write down when keys were used: %s", error)
+        stopped = self.writer.stop(timeout_s)
+        self.readers.close()
+        self._lock.release()
+        return stopped
+
+
+def run(config: Config, warnings: list[str]) -> int:
+    """Run a daemon until SIGTERM or SIGINT; the exit status. Raises SetupError when it cannot start."""
+    logs.configure(config.log.level, config.log.format)
+    for warning in warnings:
+        _log.warning("%s", warning)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    core = Core(config, Clock())
+    try:
+        uvloop.run(_serve(core, config))
+    finally:
+        stopped = core.close(config.shutdown.grace_s * (1 - _DOORS_SHARE))
+    if not stopped:
+        _log.error(
+            "the disk did not let the last records be written in time; their callers were not told they were kept"
+        )
+        return 1
+    _log.info("stopped")
+    return 0
+
+
+@contextmanager
+def offline(config: Config) -> Iterator[tuple[str, str]]:
+    """Serve a data folder to this process alone, on a private socket: (gRPC target, key) to reach it with.
+
+    Raises DataFolderHeld when a daemon has the folder.
+    """
+    from costd.wire.rpc.server import RpcServer  # noqa: PLC0415 - commands that never get here start faster
+
+    token = secrets.token_urlsafe(32)
+    core = Core(config, Clock(), local_token=token)
+    try:
+        with tempfile.TemporaryDirectory(prefix="costd-") as folder:
+            path = Path(folder) / "s"
+            server = RpcServer(core.services, None, str(path))
+            server.start()
+            try:
+                yield f"unix:{path}", token
+            finally:
+                server.stop(config.shutdown.grace_s)
+    finally:
+        core.close(config.shutdown.grace_s)
+
+
+async def _serve(core: Core, config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runtime_path = config.data_dir / runtime_file.RUNTIME_NAME
+    tls = _tls_files(config)
+    async with _doors(core, config, tls) as running:
+        runtime_file.write(runtime_path, running)
+        if config.ready_file is not None:
+            runtime_file.write(config.ready_file, running)
+        _log.info(
+            "ready",
+            extra={
+                "version": __version__,
+                "grpc": running.grpc,
+                "http": running.http,
+                "socket": running.socket,
+                "data_dir": str(config.data_dir),
+                "admin_key_file": running.admin_key_file,
+            },
+        )
+        beats = asyncio.create_task(_beat(core, tls))
+        await stop.wait()
+        _log.info("stopping")
+        core.services.health.stopping()
+        beats.cancel()
+        runtime_file.remove(runtime_path)
+        if config.ready_file is not None:
+            runtime_file.remove(config.ready_file)
+
+
+@asynccontextmanager
+async def _doors(core: Core, config: Config, tls: TlsFiles | None) -> AsyncIterator[runtime_file.Running]:
+    from costd.wire.rpc.server import RpcServer  # noqa: PLC0415
+    from costd.wire.web.server import WebServer  # noqa: PLC0415
+
+    grace_s = config.shutdown.grace_s * _DOORS_SHARE
+    grpc = config.grpc
+    rpc = RpcServer(
+        core.services,
+        str(grpc.listen) if grpc.listen else None,
+        str(grpc.socket) if grpc.socket else None,
+        tls.grpc_credentials() if tls else None,
+    )
+    web = WebServer(core.services, config.http.listen.host, config.http.listen.port, tls.http_context if tls else None)
+    loop = asyncio.get_running_loop()
+    grpc_port = rpc.start()
+    try:
+        http_host, http_port = await web.start()
+        yield runtime_file.Running(
+            grpc=None if grpc.listen is None or grpc_port is None else _joined(grpc.listen.host, grpc_port),
+            http=_joined(http_host, http_port),
+            socket=None if grpc.socket is None else str(grpc.socket),
+            pid=os.getpid(),
+            admin_key_file=str(config.data_dir / ADMIN_KEY_NAME),
+        )
+    finally:
+        await asyncio.gather(web.stop(grace_s), loop.run_in_executor(None, rpc.stop, grace_s))
+
+
+def _tls_files(config: Config) -> TlsFiles | None:
+    if config.tls.cert is None or config.tls.key is None:
+        return None
+    from costd.wire.tls import TlsFiles  # noqa: PLC0415
+
+    return TlsFiles(config.tls.cert, config.tls.key, config.written)
+
+
+async def _beat(core: Core, tls: TlsFiles | None) -> None:
+    """Look after health every second and after everything else every minute, until cancelled."""
+    beats = 0
+    while True:
+        core.services.health.beat()
+        if tls is not None and beats % TLS_EVERY_BEATS == 0:
+            tls.reload_if_changed()
+        if beats % UPKEEP_EVERY_BEATS == 0:
+            await core.upkeep.run_once()
+        beats += 1
+        await asyncio.sleep(BEAT_S)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

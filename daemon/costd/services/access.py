@@ -1,0 +1,233 @@
+"""Keys: making, revoking and recognising them, all lookups from memory."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from costd.clock import Clock
+from costd.domain.access import DEFAULT_ROLES, ROLES, Caller
+from costd.domain.errors import Forbidden, Invalid, Unauthenticated
+from costd.domain.ids import public_id
+from costd.domain.usage import check_string
+from costd.store.keys import StoredKey, insert_key, load_keys, revoke_key, store_last_used
+from costd.store.ledger import Change, Commit
+
+if TYPE_CHECKING:
+    from costd.store.ticket import Ticket
+    from costd.store.writer import Writer
+
+SECRET_START = "ct_live_"  # noqa: S105 - the public beginning of every key
+PREFIX_LENGTH = len(SECRET_START) + 6
+_SECRET_BYTES = 32
+LOCAL_ORG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a key to be made should be; empty bindings bind nothing."""
+
+    name: str
+    roles: tuple[str, ...] = DEFAULT_ROLES
+    team: str = ""
+    project: str = ""
+    source_app: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """A key without its secret; times are UTC milliseconds, None where it did not happen."""
+
+    id: str
+    name: str
+    key_prefix: str
+    roles: tuple[str, ...]
+    team: str
+    project: str
+    source_app: str
+    description: str
+    created_ms: int
+    last_used_ms: int | None
+    revoked_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key with its secret, which is shown this once."""
+
+    info: KeyInfo
+    secret: str
+
+
+class Access:
+    """Knows every living key by the digest of its secret."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        *,
+        auth_required: bool,
+        local_token: str = "",
+    ) -> None:
+        """`local_token` is a secret that lives only as long as this process and acts as an administrator."""
+        self.auth_required = auth_required
+        self._writer = writer
+        self._clock = clock
+        self._keys: dict[str, StoredKey] = {}
+        self._callers: dict[bytes, Caller] = {}
+        self._used_ms: dict[str, int] = {}
+        self._anonymous = Caller(LOCAL_ORG, "", "local", frozenset({"admin"}))
+        if local_token:
+            self._callers[_digest(local_token)] = self._anonymous
+        for key in load_keys(connection):
+            self._take_over(key)
+
+    def authenticate(self, token: str | None) -> Caller:
+        """The caller this secret stands for; without one, the local user where authentication is off."""
+        if not token:
+            if not self.auth_required:
+                return self._anonymous
+            raise Unauthenticated
+        caller = self._callers.get(_digest(token))
+        if caller is None:
+            raise Unauthenticated("this key is unknown or was revoked; make one with `costd keys create`")
+        if caller.key_id:
+            self._used_ms[caller.key_id] = self._clock.now_ms()
+        return caller
+
+    def create_key(self, caller: Caller, new: NewKey) -> Ticket[CreatedKey]:
+        """Make a key in the caller's organization; needs admin."""
+        caller.require("admin")
+        _check_new(new)
+        secret = new_secret()
+        key = self._stored(caller.org_id, new, secret)
+
+        def apply(commit: Commit) -> StoredKey:
+            insert_key(commit, key, caller.key_id)
+            return key
+
+        return self._writer.submit(
+            Change(apply, after=self._take_over), lambda stored: CreatedKey(self._info(stored), secret)
+        )
+
+    def list_keys(self, caller: Caller) -> list[KeyInfo]:
+        """All keys of the caller's organization, newest first; needs admin."""
+        caller.require("admin")
+        keys = sorted(tuple(self._keys.values()), key=lambda key: key.id, reverse=True)
+        return [self._info(key) for key in keys if key.org_id == caller.org_id]
+
+    def revoke_key(self, caller: Caller, wanted: str) -> Ticket[KeyInfo]:
+        """Revoke a key by id, prefix or unambiguous name; in force when the ticket resolves. Needs admin."""
+        caller.require("admin")
+        if not wanted:
+            raise Invalid("id", "must name the key to revoke by its id, prefix or name")
+
+        def apply(commit: Commit) -> StoredKey:
+            return revoke_key(commit, caller.org_id, wanted, caller.key_id)
+
+        return self._writer.submit(Change(apply, after=self._take_over), self._info)
+
+    def has_admin_key(self) -> bool:
+        """Whether there ever was an admin key, living or revoked."""
+        return any("admin" in key.roles for key in list(self._keys.values()))
+
+    def first_admin_key(self, secret: str) -> Ticket[CreatedKey]:
+        """Make `secret` an admin key."""
+        key = self._stored(LOCAL_ORG, NewKey("admin", ("admin",), description="made at the first start"), secret)
+
+        def apply(commit: Commit) -> StoredKey:
+            insert_key(commit, key, "")
+            return key
+
+        return self._writer.submit(
+            Change(apply, after=self._take_over), lambda stored: CreatedKey(self._info(stored), secret)
+        )
+
+    def flush_last_used(self) -> Ticket[None] | None:
+        """Write down when keys were last used; None if none was."""
+        used, self._used_ms = self._used_ms, {}
+        if not used:
+            return None
+        for key_id, used_ms in used.items():
+            if key_id in self._keys:
+                self._keys[key_id] = _used_at(self._keys[key_id], used_ms)
+        return self._writer.submit(Change(lambda commit: store_last_used(commit, used)))
+
+    def _stored(self, org_id: int, new: NewKey, secret: str) -> StoredKey:
+        now_ms = self._clock.now_ms()
+        return StoredKey(
+            id=public_id(now_ms),
+            org_id=org_id,
+            name=new.name,
+            digest=_digest(secret),
+            key_prefix=secret[:PREFIX_LENGTH],
+            roles=new.roles or DEFAULT_ROLES,
+            team=new.team,
+            project=new.project,
+            source_app=new.source_app,
+            description=new.description,
+            created_ms=now_ms,
+        )
+
+    def _take_over(self, key: StoredKey) -> None:
+        self._keys[key.id] = key
+        if key.revoked_ms is None:
+            self._callers[key.digest] = Caller(
+                key.org_id, key.id, key.name, frozenset(key.roles), key.team, key.project, key.source_app
+            )
+        else:
+            self._callers.pop(key.digest, None)
+
+    def _info(self, key: StoredKey) -> KeyInfo:
+        return KeyInfo(
+            key.id,
+            key.name,
+            key.key_prefix,
+            key.roles,
+            key.team,
+            key.project,
+            key.source_app,
+            key.description,
+            key.created_ms,
+            self._used_ms.get(key.id, key.last_used_ms),
+            key.revoked_ms,
+        )
+
+
+def new_secret() -> str:
+    """A new key's secret: ct_live_ and 256 random bits."""
+    return SECRET_START + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def check_binding(bound: str, said: str, field: str, key_name: str) -> str:
+    """The value to use for a dimension a key may be bound to; Forbidden when the caller says another one."""
+    if not bound or said == bound:
+        return said
+    if said:
+        raise Forbidden(f'{field}: the key "{key_name}" is bound to another {field}', field=field)
+    return bound
+
+
+def _check_new(new: NewKey) -> None:
+    if not new.name:
+        raise Invalid("name", "must say what the key is for")
+    for field in ("name", "team", "project", "source_app", "description"):
+        check_string(getattr(new, field), field)
+    for role in new.roles:
+        if role not in ROLES:
+            raise Invalid("role", f'"{role}" is not a role; allowed are {", ".join(ROLES)}')
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _used_at(key: StoredKey, used_ms: int) -> StoredKey:
+    values = {name: getattr(key, name) for name in StoredKey.__dataclass_fields__}
+    return StoredKey(**{**values, "last_used_ms": used_ms})

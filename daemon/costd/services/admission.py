@@ -1,0 +1,62 @@
+"""Admission: may this call be made? Prices the worst case from memory; waits for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from costd.clock import Clock
+from costd.domain.access import Caller
+from costd.domain.errors import Invalid
+from costd.domain.ids import public_id
+from costd.domain.pricebook import PriceBook
+from costd.domain.usage import Usage, check_text
+from costd.services.access import check_binding
+
+if TYPE_CHECKING:
+    from costd.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether the call may be made; the estimate in nano-USD is None when no price matches the model."""
+
+    allow: bool
+    request_id: str
+    estimated_cost_nano: int | None
+    deny_reason: str | None
+    warnings: tuple[str, ...]
+
+
+class Admission:
+    """Answers preflights."""
+
+    def __init__(self, prices: PriceBook, clock: Clock, metrics: Metrics) -> None:
+        self._prices = prices
+        self._clock = clock
+        self._metrics = metrics
+
+    def preflight(self, caller: Caller, estimate: Usage) -> Decision:
+        """Price `estimate` (whose units are the most the call may use) and decide.
+
+        Raises Invalid or Forbidden; a refusal for want of budget is a Decision.
+        """
+        caller.require("ingest")
+        if not estimate.model:
+            raise Invalid("model", "is required: the model as the provider names it")
+        check_text(estimate)
+        check_binding(caller.source_app, estimate.source_app, "source_app", caller.name)
+        check_binding(caller.team, estimate.team, "team", caller.name)
+        check_binding(caller.project, estimate.project, "project", caller.name)
+        now_ms = self._clock.now_ms()
+        units = self._prices.units.canonical(dict(estimate.units), "estimated_units")
+        self._prices.units.check(units, "estimated_units")
+        quote = self._prices.price(estimate.provider, estimate.model, units, now_ms, estimate.context)
+        self._metrics.preflight("allow")
+        return Decision(
+            allow=True,
+            request_id=estimate.request_id or public_id(now_ms),
+            estimated_cost_nano=quote.cost_nano,
+            deny_reason=None,
+            warnings=quote.warnings,
+        )

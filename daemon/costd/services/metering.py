@@ -1,0 +1,219 @@
+"""Metering: a caller's usage is checked, priced and handed to the writer; idempotency comes before validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from costd.clock import Clock
+from costd.domain.access import Caller
+from costd.domain.errors import Forbidden, Invalid, Refused
+from costd.domain.ids import uuid_text
+from costd.domain.money import MAX_RECORD_NANO, usd_text
+from costd.domain.pricebook import PriceBook, Quote
+from costd.domain.series import TAG_SEPARATOR, Series
+from costd.domain.usage import TimeLimits, Usage, check_text, status_class
+from costd.services.access import check_binding
+from costd.store.ledger import Change, Commit, EventDraft, Stored, find_requests, stored_event, stored_request_id
+from costd.store.price_sources import PriceSources
+
+if TYPE_CHECKING:
+    from costd.metrics import Metrics
+    from costd.store.ticket import Ticket
+    from costd.store.writer import Writer
+
+#: Units with a column of their own; every other goes into the event's extra.
+COLUMN_UNITS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens")
+_COLUMN_UNITS = frozenset(COLUMN_UNITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a record that is on disk: its id and its cost in nano-USD (None: unpriced)."""
+
+    event_id: str
+    cost_nano: int | None
+    provider: str
+    request_id: str
+    duplicate: bool
+    warnings: tuple[str, ...]
+    at_ms: int
+
+
+class Metering:
+    """Records usage."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        prices: PriceBook,
+        sources: PriceSources,
+        limits: TimeLimits,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._writer = writer
+        self._prices = prices
+        self._sources = sources
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+
+    def record(self, caller: Caller, usage: Usage, door: str) -> Ticket[Receipt]:
+        """Record one call; the ticket resolves when it is on disk.
+
+        Raises Invalid, Forbidden, Overloaded, OutOfSpace or Unavailable at once; Conflict comes from the ticket.
+        """
+        try:
+            caller.require("ingest")
+            try:
+                draft, quote = self._draft(caller, usage, door)
+            except (Invalid, Forbidden) as refusal:
+                if not usage.request_id:
+                    raise
+                return self._repeat_or_refuse(caller, usage, door, refusal)
+            return self._writer.submit_event(draft, _receipt_of(draft, quote))
+        except Refused as refusal:
+            self._metrics.rejected(door, reason_of(refusal))
+            raise
+
+    def _draft(self, caller: Caller, usage: Usage, door: str) -> tuple[EventDraft, Quote]:
+        now_ms = self._clock.now_ms()
+        if not usage.model:
+            raise Invalid("model", "is required: the model as the provider names it")
+        check_text(usage)
+        at_ms = now_ms
+        if usage.at_ms is not None:
+            self._limits.check(usage.at_ms, now_ms)
+            at_ms = usage.at_ms
+        units = self._prices.units.canonical(dict(usage.units))
+        self._prices.units.check(units)
+        quote = self._prices.price(usage.provider, usage.model, units, at_ms, usage.context)
+        cost_nano, source_id = self._cost(usage, quote)
+        series = _series(caller, usage, quote.provider)
+        rare = tuple((name, units[name]) for name in units if name not in _COLUMN_UNITS)
+        unrated = quote.unrated if usage.cost_nano is None else ()
+        if quote.unmapped_tier:
+            self._metrics.unmapped_tier()
+        count = units.get
+        draft = EventDraft(
+            series,
+            at_ms,
+            None,
+            int(count("input_tokens", 0)),
+            int(count("output_tokens", 0)),
+            int(count("cache_read_tokens", 0)),
+            int(count("cache_write_tokens", 0)),
+            int(count("output_reasoning_tokens", 0)),
+            cost_nano,
+            source_id,
+            usage.latency_ms,
+            _extra(usage, rare, unrated, series.status),
+            rare,
+            bool(unrated),
+            usage.request_id,
+            usage.fingerprint() if usage.request_id else b"",
+            door,
+        )
+        return draft, quote
+
+    def _cost(self, usage: Usage, quote: Quote) -> tuple[int | None, int | None]:
+        """The cost and where it comes from: the caller's own word wins over the list."""
+        if usage.cost_nano is not None:
+            if not 0 <= usage.cost_nano <= MAX_RECORD_NANO:
+                raise Invalid("cost_usd", f"must be between 0 and {usd_text(MAX_RECORD_NANO)} USD")
+            return usage.cost_nano, self._sources.caller_id
+        if quote.cost_nano is None:
+            return None, None
+        if quote.cost_nano > MAX_RECORD_NANO:
+            raise Invalid("units", f"cost more than {usd_text(MAX_RECORD_NANO)} USD; no single call does")
+        return quote.cost_nano, self._sources.list_id
+
+    def _repeat_or_refuse(self, caller: Caller, usage: Usage, door: str, refusal: Refused) -> Ticket[Receipt]:
+        """A record that would be refused now may be held already: then it gets its first answer again."""
+        fingerprint = usage.fingerprint()
+        key = (caller.org_id, stored_request_id(usage.request_id))
+
+        def apply(commit: Commit) -> Stored:
+            held = find_requests(commit.connection, [key]).get(key)
+            answer = refusal if held is None else stored_event(commit.connection, held, fingerprint)
+            if isinstance(answer, Refused):
+                self._metrics.rejected(door, reason_of(answer))
+                raise answer
+            self._metrics.duplicate(door)
+            return answer
+
+        return self._writer.submit(Change(apply), lambda stored: _repeated_receipt(stored, usage.request_id, ()))
+
+
+def reason_of(refusal: Refused) -> str:
+    """The word a metric counts a refusal under."""
+    return type(refusal).__name__.lower()
+
+
+def _series(caller: Caller, usage: Usage, provider: str) -> Series:
+    name = caller.name
+    return Series(
+        caller.org_id,
+        caller.key_id,
+        check_binding(caller.source_app, usage.source_app, "source_app", name),
+        "",
+        check_binding(caller.team, usage.team, "team", name),
+        check_binding(caller.project, usage.project, "project", name),
+        usage.product,
+        usage.user,
+        provider,
+        usage.model,
+        usage.prompt_key,
+        usage.prompt_version,
+        TAG_SEPARATOR.join(sorted(set(usage.tags))) if usage.tags else "",
+        usage.endpoint,
+        status_class(usage.status),
+    )
+
+
+def _extra(usage: Usage, rare: tuple[tuple[str, Any], ...], unrated: tuple[str, ...], status: str) -> str | None:
+    """What few records have, as JSON; quantities as text, because they may be decimals."""
+    extra: dict[str, object] = {}
+    if rare:
+        extra["units"] = {name: str(quantity) for name, quantity in rare}
+    if usage.job:
+        extra["job"] = usage.job
+    if usage.status != status:
+        extra["status"] = usage.status
+    if usage.context:
+        extra["context"] = dict(usage.context)
+    if unrated:
+        extra["unrated"] = list(unrated)
+    return json.dumps(extra, ensure_ascii=False, separators=(",", ":")) if extra else None
+
+
+def _receipt_of(draft: EventDraft, quote: Quote) -> Callable[[Stored], Receipt]:
+    def receipt(stored: Stored) -> Receipt:
+        if stored.duplicate:
+            return _repeated_receipt(stored, draft.request_id, quote.warnings)
+        return Receipt(
+            uuid_text(stored.event_id),
+            draft.cost_nano,
+            draft.series.provider,
+            draft.request_id,
+            duplicate=False,
+            warnings=quote.warnings,
+            at_ms=draft.at_ms,
+        )
+
+    return receipt
+
+
+def _repeated_receipt(stored: Stored, request_id: str, warnings: tuple[str, ...]) -> Receipt:
+    return Receipt(
+        uuid_text(stored.event_id),
+        stored.cost_nano,
+        stored.provider,
+        request_id,
+        duplicate=True,
+        warnings=warnings,
+        at_ms=stored.at_ms,
+    )

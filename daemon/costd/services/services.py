@@ -1,0 +1,34 @@
+"""The services of one daemon, as the doors are handed them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from costd.clock import Clock
+from costd.config import Config
+from costd.domain.pricebook import PriceBook
+from costd.metrics import Metrics
+from costd.services.access import Access
+from costd.services.admission import Admission
+from costd.services.catalog import Catalog
+from costd.services.health import Health
+from costd.services.metering import Metering
+from costd.services.months import Months
+from costd.services.reports import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a door may call."""
+
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    prices: PriceBook
+    access: Access
+    metering: Metering
+    admission: Admission
+    months: Months
+    catalog: Catalog
+    reports: Reports
+    health: Health

@@ -1,0 +1,36 @@
+"""Fixtures: a real daemon, shared by a module's tests or one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness import Daemon
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon shared by the tests of one module; none of them may assume an empty ledger."""
+    running = harness.start(tmp_path_factory.mktemp("costd") / "data")
+    yield running
+    if running.process.poll() is None:
+        assert running.stop() == 0, running.log
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons of a test's own: launch(*flags, name="data", env=…); whatever still runs is ended after it."""
+    started: list[Daemon] = []
+
+    def start(*flags: str, name: str = "data", env: dict[str, str] | None = None) -> Daemon:
+        running = harness.start(tmp_path / name, *flags, env=env)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.kill()

@@ -1,0 +1,115 @@
+"""Real daemons for tests: started as a user would, on free ports, in a folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_S = 20.0
+
+
+@dataclass
+class Daemon:
+    """A running `costd run`; `log` grows with its stderr."""
+
+    data_dir: Path
+    process: subprocess.Popen[bytes]
+    ready: dict[str, Any]
+    log_path: Path
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        scheme = "https" if self.ready.get("tls") else "http"
+        self.http_url = f"{scheme}://{self.ready['http']}"
+        self.grpc: str = self.ready["grpc"]
+        self.socket: str | None = self.ready["socket"]
+        self.admin_key = Path(self.ready["admin_key_file"]).read_text().strip()
+        self.client = httpx.Client(
+            base_url=self.http_url, headers={"Authorization": f"Bearer {self.admin_key}"}, timeout=30, trust_env=False
+        )
+
+    @property
+    def log(self) -> str:
+        """Everything it has logged."""
+        return self.log_path.read_text(errors="replace")
+
+    @property
+    def database(self) -> Path:
+        """Its database file."""
+        return self.data_dir / "costd.db"
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows read straight from its database."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        try:
+            return connection.execute(sql, values).fetchall()
+        finally:
+            connection.close()
+
+    def key(self, name: str = "test", **fields: str) -> str:
+        """The secret of a new key; `fields` are options of `costd keys create`."""
+        options = [f"--{option.replace('_', '-')}={value}" for option, value in fields.items()]
+        out = costd("keys", "create", name, "--data-dir", str(self.data_dir), "--json", *options)
+        return str(json.loads(out.stdout)["key"])
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """SIGTERM, and its exit status."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.client.close()
+        self.process.kill()
+        self.process.wait(10)
+
+
+def start(data_dir: Path, *flags: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Daemon:
+    """Start a daemon on `data_dir` and wait until it is ready; AssertionError with its log when it ends instead."""
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    ready_path = data_dir.parent / f"{data_dir.name}.ready.json"
+    ready_path.unlink(missing_ok=True)
+    log_path = data_dir.parent / f"{data_dir.name}.log"
+    command = [*prefix, sys.executable, "-m", "costd", "run", "--data-dir", str(data_dir)]
+    command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ready-file", str(ready_path), *flags]
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_env(env))
+    deadline = time.monotonic() + START_S
+    while not ready_path.exists():
+        assert process.poll() is None, f"costd ended with {process.returncode}:\n{log_path.read_text()}"
+        assert time.monotonic() < deadline, f"costd was not ready in {START_S} s:\n{log_path.read_text()}"
+        time.sleep(0.01)
+    ready = json.loads(ready_path.read_text())
+    ready["tls"] = "--tls-cert" in " ".join(flags)
+    return Daemon(data_dir, process, ready, log_path)
+
+
+def costd(*arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a costd command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "costd", *arguments],
+        capture_output=True,
+        text=True,
+        env=clean_env(env),
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def clean_env(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment without settings of costd's that happen to be set here."""
+    held = {name: value for name, value in os.environ.items() if not name.startswith("COSTD_")}
+    return held | (extra or {})
