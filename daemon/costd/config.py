@@ -69,7 +69,7 @@ class Setting:
     @property
     def shown_default(self) -> str:
         """The default for documentation."""
-        return self.default_text or str(self.kind.show(self.kind.read(self.default, is_text=False)))
+        return self.default_text or str(self.default).lower()
 
 
 class _Said(NamedTuple):

@@ -1,0 +1,330 @@
+"""Settings: where they come from, what they refuse and how a refusal names itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from costd import config as config_module
+from costd.config import SETTINGS, Config, Setting, load
+from costd.domain.errors import ConfigError
+from costd.settings import Address, Whole
+
+HOME = {"HOME": "/home/someone"}
+
+
+def loaded(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Config:
+    return load(flags or {}, HOME | (environ or {})).config
+
+
+@pytest.fixture
+def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults of an account that is not root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "costd.toml"
+    path.write_text(text)
+    return str(path)
+
+
+# --- where a value comes from ------------------------------------------------------------------------------------
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    made = loaded()
+    assert made.grpc.listen == Address("127.0.0.1", 7430)
+    assert made.http.listen == Address("127.0.0.1", 7431)
+    assert made.auth is True
+    assert made.insecure is False
+    assert (made.queue.max_records, made.queue.max_bytes) == (50_000, 64 * 1024 * 1024)
+    assert (made.retention.events_days, made.retention.rollups_days) == (45, 400)
+    assert made.shutdown.grace_s == 10
+    assert made.origins == {}
+
+
+def test_a_flag_wins_over_a_variable_which_wins_over_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, 'log.level = "debug"\n[queue]\nmax_records = 1\nmax_bytes = "2 KiB"\n')
+    made = loaded(
+        {"config": file, "queue.max_records": "3"}, {"COSTD_QUEUE_MAX_RECORDS": "2", "COSTD_QUEUE_MAX_BYTES": "4096"}
+    )
+    assert (made.queue.max_records, made.queue.max_bytes, made.log.level) == (3, 4096, "debug")
+    assert made.written("queue.max_records") == "--queue-max-records"
+    assert made.written("queue.max_bytes") == "COSTD_QUEUE_MAX_BYTES"
+    assert made.written("log.level") == f"log.level in {file}"
+
+
+def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
+    assert loaded(environ={"COSTD_CONFIG": write(tmp_path, 'auth = "off"')}).auth is False
+
+
+def test_an_empty_variable_counts_as_none() -> None:
+    assert loaded(environ={"COSTD_LOG_LEVEL": ""}).log.level == "info"
+
+
+def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path) -> None:
+    texts = {
+        "config": write(tmp_path, ""), "data_dir": "/d", "grpc.listen": "[::1]:1", "grpc.socket": "/s",
+        "http.listen": "localhost:2", "http.allowed_hosts": "a.example,b", "tls.cert": "/c", "tls.key": "/k",
+        "insecure": "true", "auth": "off", "queue.max_records": "7", "queue.max_bytes": "1 MiB",
+        "limits.past_days": "3", "limits.future_minutes": "4", "limits.http_body_bytes": "2048",
+        "retention.events_days": "50", "retention.rollups_days": "60", "shutdown.grace_s": "1.5",
+        "disk.reserve_bytes": "0", "log.level": "error", "log.format": "json", "metrics.max_series": "9",
+        "ready_file": "/r",
+    }  # fmt: skip
+    assert set(texts) == {setting.name for setting in SETTINGS}
+    by_flag = load(dict(texts), HOME).config
+    by_variable = load({}, HOME | {s.variable: texts[s.name] for s in SETTINGS}).config
+    numbers = {"retention", "limits", "shutdown", "queue", "metrics", "disk"}
+    lines = [
+        f"{name} = {text if name.split('.')[0] in numbers and text.replace('.', '').isdigit() else repr(text)}"
+        for name, text in texts.items()
+        if name not in {"config", "insecure", "http.allowed_hosts"}
+    ]
+    toml = "\n".join([*lines, "insecure = true", 'http.allowed_hosts = ["a.example", "b"]'])
+    by_file = load({"config": write(tmp_path, toml)}, HOME).config
+    for setting in SETTINGS:
+        values = [made.value(setting.name) for made in (by_flag, by_variable, by_file)]
+        assert values[0] == values[1] == values[2], setting.name
+        assert setting.name == "config" or values[0] != loaded().value(setting.name)
+
+
+def test_the_table_and_the_struct_hold_the_same_settings() -> None:
+    made = loaded()
+    names = set()
+    for entry in dataclasses.fields(made):
+        value = getattr(made, entry.name)
+        if dataclasses.is_dataclass(value):
+            names |= {f"{entry.name}.{inner.name}" for inner in dataclasses.fields(value)}
+        elif entry.name != "origins":
+            names.add(entry.name)
+    assert names == {setting.name for setting in SETTINGS}
+
+
+def test_a_relative_path_in_a_file_is_relative_to_the_file(tmp_path: Path) -> None:
+    made = loaded({"config": write(tmp_path, 'data_dir = "data"')})
+    assert made.data_dir == tmp_path / "data"
+    assert loaded({"data_dir": "data"}).data_dir == Path.cwd() / "data"
+
+
+# --- what is refused, and how it is said -------------------------------------------------------------------------
+
+BAD = [
+    ("data_dir", " "), ("grpc.listen", "7430"), ("grpc.listen", ":7430"), ("grpc.listen", "localhost:65536"),
+    ("grpc.listen", "::1:7430"), ("grpc.listen", "localhost:-1"), ("grpc.listen", "a b:1"), ("grpc.listen", "*:1"),
+    ("grpc.socket", "/" + "x" * 120), ("http.listen", "off"), ("http.listen", "localhost:http"),
+    ("http.allowed_hosts", "https://a.example"), ("http.allowed_hosts", "*"), ("http.allowed_hosts", "a:80"),
+    ("tls.cert", " "), ("tls.key", " "), ("insecure", "perhaps"), ("auth", "none"), ("queue.max_records", "0"),
+    ("queue.max_records", "many"), ("queue.max_records", "1.5"), ("queue.max_bytes", "64 MB"),
+    ("queue.max_bytes", "-1"), ("queue.max_bytes", "1"), ("limits.past_days", "-1"), ("limits.past_days", "45"),
+    ("limits.future_minutes", "x"), ("limits.http_body_bytes", "1 GiB"), ("retention.events_days", "44"),
+    ("retention.rollups_days", "44"), ("shutdown.grace_s", "nan"), ("shutdown.grace_s", "inf"),
+    ("shutdown.grace_s", "-1"), ("disk.reserve_bytes", "lots"), ("log.level", "loud"), ("log.format", "xml"),
+    ("metrics.max_series", "0"), ("ready_file", " "), ("config", "/nowhere/costd.toml"),
+]  # fmt: skip
+
+
+def test_there_is_a_bad_value_for_every_setting() -> None:
+    assert {name for name, _ in BAD} == {setting.name for setting in SETTINGS}
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value_names_its_flag_itself_and_what_is_allowed(name: str, text: str) -> None:
+    setting = next(entry for entry in SETTINGS if entry.name == name)
+    with pytest.raises(ConfigError) as caught:
+        load({name: text}, HOME)
+    assert caught.value.setting == setting.flag
+    assert repr(text) in caught.value.message or text in caught.value.message
+    assert "must" in caught.value.message or "may" in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "text"), [pair for pair in BAD if pair[1].strip()])
+def test_a_bad_value_in_the_environment_names_its_variable(name: str, text: str) -> None:
+    variable = next(entry for entry in SETTINGS if entry.name == name).variable
+    with pytest.raises(ConfigError) as caught:
+        load({}, HOME | {variable: text})
+    assert caught.value.setting == variable
+
+
+@pytest.mark.parametrize(
+    ("toml", "key"),
+    [
+        ("queue.max_records = '7'", "queue.max_records"),
+        ("queue.max_records = true", "queue.max_records"),
+        ("shutdown.grace_s = true", "shutdown.grace_s"),
+        ("insecure = 1", "insecure"),
+        ("auth = true", "auth"),
+        ("http.allowed_hosts = 'a'", "http.allowed_hosts"),
+        ("http.allowed_hosts = [1]", "http.allowed_hosts"),
+        ("data_dir = 1", "data_dir"),
+        ('data_dir = "a\\u0000b"', "data_dir"),
+        ("grpc = 1", "grpc"),
+        ("grpc.listen = 7430", "grpc.listen"),
+        ("grpc.listn = '127.0.0.1:1'", "grpc.listn"),
+        ("config = 'other.toml'", "config"),
+        ("colour = 'red'", "colour"),
+    ],
+)
+def test_a_bad_entry_in_the_file_names_its_key_and_the_file(tmp_path: Path, toml: str, key: str) -> None:
+    file = write(tmp_path, toml)
+    with pytest.raises(ConfigError) as caught:
+        loaded({"config": file})
+    assert caught.value.setting == f"{key} in {file}"
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name_and_without_its_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean grpc\.listen\?") as caught:
+        loaded({"config": write(tmp_path, "grpc.listn = 'ct_live_secret'")})
+    assert "ct_live" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"a = ", b"\xff\xfe", b"a = 1\na = 2"])
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"--config = .*bad\.toml.*must be a TOML file"):
+        loaded({"config": str(tmp_path / "bad.toml")})
+
+
+def test_an_unknown_variable_is_warned_about_and_never_refused() -> None:
+    kubernetes = {"COSTD_SERVICE_HOST": "10.0.0.1", "COSTD_PORT": "tcp://10.0.0.1:7430", "COSTD_GRPC_LISTN": "x"}
+    own = {"COSTD_ADDRESS": "a:1", "COSTD_KEY": "k", "COSTD_CA": "/ca"}
+    warnings = load({}, HOME | kubernetes | own).warnings
+    assert len(warnings) == 3
+    assert "COSTD_GRPC_LISTN is not a setting and is ignored; did you mean COSTD_GRPC_LISTEN?" in warnings
+
+
+# --- rules between settings --------------------------------------------------------------------------------------
+
+TLS = {"tls.cert": "/c.pem", "tls.key": "/k.pem"}
+EXPOSED = ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[2001:db8::1]:1", "costd.internal:1", "0.0.0.0:0"]
+
+
+@pytest.mark.parametrize("address", EXPOSED)
+@pytest.mark.parametrize("name", ["grpc.listen", "http.listen"])
+def test_listening_beyond_loopback_needs_tls_or_insecure(name: str, address: str) -> None:
+    with pytest.raises(ConfigError, match="needs TLS") as caught:
+        loaded({name: address})
+    assert caught.value.setting == "--" + name.replace(".", "-")
+    assert loaded({name: address, **TLS}).tls.cert == Path("/c.pem")
+    assert loaded({name: address, "insecure": True}).insecure
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "localhost:1", "LOCALHOST:1"])
+def test_loopback_needs_no_tls(address: str) -> None:
+    made = loaded({"grpc.listen": address, "auth": "off"})
+    assert made.grpc.listen is not None
+    assert made.grpc.listen.is_loopback
+
+
+@pytest.mark.parametrize("name", ["grpc.listen", "http.listen"])
+@pytest.mark.parametrize("further", [TLS, {"insecure": True}, {}])
+def test_keys_cannot_be_switched_off_beyond_loopback(name: str, further: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded({name: "0.0.0.0:1", "auth": "off", **further})
+    assert caught.value.setting == "--auth"
+
+
+@pytest.mark.parametrize(("given", "missing"), [("tls.cert", "tls.key"), ("tls.key", "tls.cert")])
+def test_a_certificate_and_its_key_come_together(given: str, missing: str) -> None:
+    with pytest.raises(ConfigError, match=f"needs {missing} beside it") as caught:
+        loaded({given: "/file"})
+    assert caught.value.setting == "--" + given.replace(".", "-")
+
+
+def test_request_ids_outlive_accepted_timestamps_and_rollups_outlive_events() -> None:
+    assert loaded({"limits.past_days": "50", "retention.events_days": "51"}).limits.past_days == 50
+    with pytest.raises(ConfigError, match=r"must be more than limits\.past_days"):
+        loaded({"limits.past_days": "50", "retention.events_days": "50"})
+    with pytest.raises(ConfigError, match=r"must be at least retention\.events_days"):
+        loaded({"retention.events_days": "401"})
+
+
+def test_both_doors_cannot_have_one_port() -> None:
+    with pytest.raises(ConfigError, match="must differ"):
+        loaded({"http.listen": "127.0.0.1:7430"})
+    assert loaded({"http.listen": "127.0.0.1:0", "grpc.listen": "127.0.0.1:0"}).http.listen.port == 0
+
+
+# --- places ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("as_user")
+def test_data_is_kept_under_the_state_folder() -> None:
+    assert loaded().data_dir == Path("/home/someone/.local/state/costd")
+    assert loaded(environ={"XDG_STATE_HOME": "/state"}).data_dir == Path("/state/costd")
+    assert loaded(environ={"XDG_STATE_HOME": "relative"}).data_dir == Path("/home/someone/.local/state/costd")
+
+
+def test_root_keeps_data_and_socket_in_the_system_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    made = loaded()
+    assert (made.data_dir, made.grpc.socket) == (Path("/var/lib/costd"), Path("/run/costd/costd.sock"))
+
+
+@pytest.mark.usefixtures("as_user")
+def test_an_account_without_a_home_must_name_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "_account_home", lambda: "")
+    with pytest.raises(ConfigError, match="--data-dir"):
+        load({}, {})
+    assert load({"data_dir": "/d"}, {}).config.data_dir == Path("/d")
+
+
+@pytest.mark.parametrize("environ", [{}, {"COSTD_DATA_DIR": "/d"}])
+def test_the_socket_lies_in_a_data_folder_that_was_given(environ: dict[str, str]) -> None:
+    made = loaded({} if environ else {"data_dir": "/d"}, environ | {"XDG_RUNTIME_DIR": "/run/user/1"})
+    assert made.grpc.socket == Path("/d/costd.sock")
+
+
+@pytest.mark.usefixtures("as_user")
+def test_the_socket_of_the_usual_data_folder_lies_in_the_runtime_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "_account_home", lambda: HOME["HOME"])
+    assert loaded(environ={"XDG_RUNTIME_DIR": "/run/user/1"}).grpc.socket == Path("/run/user/1/costd/costd.sock")
+
+
+@pytest.mark.usefixtures("as_user")
+def test_daemons_never_share_a_socket() -> None:
+    """Whatever makes the data folders differ makes the sockets differ."""
+    long = "/data/" + "x" * 110
+    runtime = {"XDG_RUNTIME_DIR": "/run/user/1"}
+    sockets = [
+        loaded(environ=runtime | {"XDG_STATE_HOME": "/a"}).grpc.socket,
+        loaded(environ=runtime | {"XDG_STATE_HOME": "/b"}).grpc.socket,
+        loaded(environ=runtime | {"HOME": "/home/other"}).grpc.socket,
+        loaded({"data_dir": long + "a"}, runtime).grpc.socket,
+        loaded({"data_dir": long + "b"}, runtime).grpc.socket,
+        loaded({"data_dir": long + "a"}).grpc.socket,
+        loaded({"data_dir": long + "b"}).grpc.socket,
+        loaded({"data_dir": long + "a"}, {"XDG_RUNTIME_DIR": "/run/" + "y" * 100}).grpc.socket,
+    ]
+    assert len({os.fspath(path) for path in sockets if path}) == 7  # the last is of the same folder as the sixth
+    assert all(len(os.fsencode(path)) <= 100 for path in sockets if path)
+
+
+def test_the_socket_can_be_off_or_elsewhere() -> None:
+    assert loaded({"grpc.socket": "off"}).grpc.socket is None
+    assert loaded({"grpc.socket": "./auto"}).grpc.socket == Path.cwd() / "auto"
+    assert loaded({"grpc.listen": "off"}).grpc.listen is None
+
+
+# --- showing -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_says_where_each_value_comes_from() -> None:
+    shown = loaded({"auth": "off"}, {"COSTD_SHUTDOWN_GRACE_S": "3"}).shown()
+    assert shown["auth"] == {"value": "off", "origin": "--auth"}
+    assert shown["shutdown.grace_s"] == {"value": 3, "origin": "COSTD_SHUTDOWN_GRACE_S"}
+    assert shown["grpc.listen"] == {"value": "127.0.0.1:7430", "origin": "default"}
+
+
+def test_a_secret_is_neither_shown_nor_repeated_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = Setting("queue.max_records", Whole(1, 9), 5, "A secret.", "", secret=True, in_file=True)
+    others = tuple(setting for setting in SETTINGS if setting.name != secret.name)
+    monkeypatch.setattr(config_module, "SETTINGS", (*others, secret))
+    assert loaded({"queue.max_records": "7"}).shown()["queue.max_records"]["value"] == "********"
+    with pytest.raises(ConfigError) as caught:
+        loaded({"queue.max_records": "hunter2"})
+    assert "hunter2" not in caught.value.message
