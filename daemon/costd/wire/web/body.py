@@ -1,0 +1,203 @@
+"""Bodies and queries: reading them within limits and decoding them into structs, every failure naming its field."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestPayloadError
+
+from costd.domain.errors import Invalid, TooLarge
+
+T = TypeVar("T")
+
+#: A body of the largest size takes a second on the slowest of lines; whoever needs longer holds a connection open.
+READ_TIMEOUT_S = 30.0
+#: Every sensible number is far shorter. Longer ones are kept as a float: exact arithmetic on a megabyte of digits
+#: would stall everyone.
+_EXACT_DIGITS = 60
+#: Finding the odd number in a body that failed costs a second, slow parse; not worth it for large ones.
+_SEARCHED_BYTES = 64 * 1024
+_MAX_QUERY_FIELDS = 100
+
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
+_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got `([^`]*)`)?")
+_LENGTH = re.compile(r" of length ([<>])= (\d+)")
+_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "an array",
+    "null": "null",
+}
+
+
+async def read(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    """The whole body; raises TooLarge above the limit, Invalid where it cannot be read or does not arrive."""
+    content = request.content
+    try:
+        if content.is_eof():
+            # It came with the headers, as bodies of records do: no need to suspend.
+            body = content.read_nowait()
+        else:
+            body = await _read_slowly(request, limit_bytes)
+    except (RequestPayloadError, web.PayloadAccessError, ConnectionError) as error:
+        raise Invalid("", f"the body cannot be read: {_first_line(error)}") from None
+    except TimeoutError:
+        raise Invalid("", f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return body
+
+
+async def _read_slowly(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    length = request.headers.get(hdrs.CONTENT_LENGTH, "")
+    if length.isdigit() and len(length) < 20 and int(length) > limit_bytes:
+        raise _too_large(limit_bytes)
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        # curl asks before it sends a large body, and waits a second for the answer.
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    body = bytearray()
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        while not request.content.at_eof():
+            body += await request.content.readany()
+            if len(body) > limit_bytes:
+                raise _too_large(limit_bytes)
+    return bytes(body)
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit_bytes} bytes; send less at a time")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def exact_number(text: str) -> Decimal:
+    """A JSON number with a fraction or an exponent, exactly as it was written."""
+    return Decimal(text) if len(text) <= _EXACT_DIGITS else Decimal(repr(float(text)))
+
+
+def decoder(struct: Any) -> msgspec.json.Decoder[Any]:
+    """A decoder of JSON into `struct`; numbers in its untyped fields become int or, with a fraction, Decimal."""
+    return msgspec.json.Decoder(struct, float_hook=exact_number)
+
+
+def decode(json_decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:
+    """The struct in `raw`; raises Invalid naming the field ("units.input_tokens") or what is wrong with the JSON."""
+    try:
+        return json_decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _misfit(error, bytes(raw)) from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _malformed(error, bytes(raw)) from None
+    except RecursionError:
+        raise Invalid("", "the JSON is nested too deeply") from None
+
+
+def decode_query(struct: type[T], query: str) -> T:
+    """The struct in a query string; a field given twice counts once, the last."""
+    try:
+        return msgspec.convert(dict(parse_qsl(query, max_num_fields=_MAX_QUERY_FIELDS)), struct, strict=False)
+    except msgspec.ValidationError as error:
+        raise _misfit(error, b"") from None
+    except ValueError:
+        raise Invalid("", f"the query has more than {_MAX_QUERY_FIELDS} fields") from None
+
+
+def _misfit(error: msgspec.ValidationError, raw: bytes) -> Invalid:
+    text = str(error)
+    found = _PATH.search(text)
+    path, what = (found[1], text[: found.start()]) if found else ("", text)
+    missing = _MISSING.fullmatch(what)
+    if missing:
+        return Invalid(f"{path}.{missing[1]}" if path else missing[1], "is required")
+    if "out of range" in what:
+        return Invalid(_odd_number(raw) or _plain(path), "must be a number within reason")
+    return Invalid(_plain(path), _reason(what))
+
+
+def _malformed(error: Exception, raw: bytes) -> Invalid:
+    if not raw.strip():
+        return Invalid("", "the body is empty; send JSON")
+    odd = _odd_number(raw)
+    if odd:
+        return Invalid(odd, "must be a finite number; JSON knows no NaN or Infinity")
+    if isinstance(error, UnicodeDecodeError):
+        return Invalid("", "the body is not UTF-8")
+    return Invalid("", f"the body is not JSON: {_first_line(error).removeprefix('JSON is malformed: ')}")
+
+
+def _plain(path: str) -> str:
+    """`feature_tags[...]` → `feature_tags`."""
+    return path.replace("[...]", "")
+
+
+def _reason(what: str) -> str:
+    """`Expected `str | null`, got `int`` → `must be a string or null, not a whole number`."""
+    expected = _EXPECTED.fullmatch(what)
+    if expected is None:
+        return what[:1].lower() + what[1:]
+    wanted = " or ".join(_WORDS.get(name, name) for name in expected[1].split(" | "))
+    got = f", not {_WORDS.get(expected[3], expected[3])}" if expected[3] else ""
+    return f"must be {wanted}{_bounds(expected[2])}{got}"
+
+
+def _bounds(text: str) -> str:
+    """` of length <= 256` → ` of length 256 or less`."""
+    found = _LENGTH.fullmatch(text)
+    if found is None:
+        return text
+    return f" of length {found[2]} or {'less' if found[1] == '<' else 'more'}"
+
+
+class _Odd:
+    """Stands for a number that is not one."""
+
+
+def _odd_number(raw: bytes) -> str:
+    """The path of the first NaN, infinity or absurdly long number, "" where there is none."""
+    if len(raw) > _SEARCHED_BYTES:
+        return ""
+    try:
+        document = json.loads(raw, parse_constant=_odd, parse_float=_finite, parse_int=_short)
+    except (ValueError, RecursionError):
+        return ""
+    return next(_odd_paths(document), "")
+
+
+def _odd(_: str) -> _Odd:
+    return _Odd()
+
+
+def _finite(text: str) -> float | _Odd:
+    value = float(text)
+    return value if value - value == 0 else _Odd()
+
+
+def _short(text: str) -> int | _Odd:
+    return 0 if len(text) <= _EXACT_DIGITS else _Odd()
+
+
+def _odd_paths(document: object) -> Iterator[str]:
+    waiting: list[tuple[str, object]] = [("", document)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, _Odd):
+            yield path
+        elif isinstance(value, dict):
+            waiting += [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{path}[{index}]", item) for index, item in enumerate(value)]
