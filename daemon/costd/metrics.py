@@ -5,16 +5,14 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from costd import __version__
-
-if TYPE_CHECKING:
-    from costd.store.ledger import Sums
+from costd.domain.rollup import Sums
 
 #: What the series beyond the cap are summed up under.
 OTHER = "other"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from costd.domain.errors import Conflict
 from costd.domain.ids import new_commit_id, parse_uuid
 from costd.domain.money import NANO_PER_USD, round_half_even
+from costd.domain.rollup import ROLLUP_AMOUNTS, Sums
 from costd.domain.series import Series
 from costd.domain.usage import SUCCESS
 from costd.store.rows import insert_rows
@@ -69,30 +70,6 @@ class Change(NamedTuple):
     after: Callable[[Any], None] | None = None
     #: Control writes may use the reserve of disk when records may not.
     control: bool = True
-
-
-class Sums(NamedTuple):
-    """What a commit added to one series in one hour."""
-
-    series: Series
-    amounts: list[int]  # requests, errors, five token counts, cost_nano, unpriced, unrated, latency_ms, timed
-
-
-#: Positions in Sums.amounts, in the order of the rollup table's columns (there, the cost is in two).
-ROLLUP_AMOUNTS = (
-    "requests",
-    "errors",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_nano",
-    "unpriced",
-    "unrated",
-    "latency_ms",
-    "timed",
-)
 
 
 class Commit:

@@ -19,8 +19,9 @@ from typing import Any, Protocol, TypeVar
 
 from costd.clock import Clock
 from costd.domain.errors import CostdError, OutOfSpace, Overloaded, Refused, Unavailable
+from costd.domain.rollup import Sums
 from costd.store import connection as database
-from costd.store.ledger import Change, Commit, EventDraft, Ledger, Sums
+from costd.store.ledger import Change, Commit, EventDraft, Ledger
 from costd.store.space import DiskReserve
 from costd.store.ticket import Ticket, wake
 
