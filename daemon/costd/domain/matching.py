@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 #: texts are lower case (costd.store.price_compiler writes them).
 Rule: TypeAlias = Sequence[Any]
 
-#: Deeper paths than this are not names of models; the bound keeps a hostile name cheap.
+#: Deeper paths and more spellings than these are not names of models; the bounds keep a hostile name cheap.
 _MAX_SEGMENTS = 8
+_MAX_FORMS = 24
 _REGIONS = r"(?:us-gov|us|eu|apac|global|jp|au|in|ca|sa|me|af)"
 _VENDORS = (
     r"(?:ai21|amazon|anthropic|cohere|deepseek|google|luma|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|stability"
@@ -196,6 +197,8 @@ def other_forms(name: str) -> Iterator[str]:
             if form not in seen:
                 seen.add(form)
                 yield form
+            if len(seen) > _MAX_FORMS:
+                return
 
 
 def _spellings(base: str) -> Iterator[str]:
