@@ -102,7 +102,7 @@ def _is_text_match(kind: str, text: str, name: str) -> bool:
         return name.startswith(text)
     if kind == "$":
         return name.endswith(text)
-    return name.startswith(_literal_prefix(text)) and re.search(text, name) is not None
+    return re.search(text, name) is not None
 
 
 def _literal_prefix(regex: str) -> str:
@@ -124,27 +124,41 @@ def _literal_prefix(regex: str) -> str:
     return prefix
 
 
+def _needed_text(rule: Rule) -> str:
+    """The text that a name must contain or start with to match, for the rules where that is worth knowing."""
+    if rule[0] in {"*", "^"}:
+        return str(rule[1])
+    return _literal_prefix(rule[1]) if rule[0] == "~" else ""
+
+
 class NameIndex:
     """The models of one provider, in order: finds the first whose rule a name satisfies."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Take one rule per model; equalities are looked up, all else is scanned."""
         self._exact: dict[str, int] = {}
-        self._scanned: list[tuple[int, Rule]] = []
+        self._scanned: list[tuple[int, str, str, Rule]] = []
         for position, rule in enumerate(rules):
             for each in rule[1:] if rule[0] == "|" else (rule,):
                 if each[0] == "=":
                     self._exact.setdefault(each[1], position)
                 else:
-                    self._scanned.append((position, each))
+                    self._scanned.append((position, each[0], _needed_text(each), each))
 
     def find(self, name: str) -> int | None:
         """The position of the first model that a lower-case name matches."""
         exact = self._exact.get(name)
-        for position, rule in self._scanned:
+        for position, kind, text, rule in self._scanned:
             if exact is not None and position >= exact:
                 break
-            if is_match(rule, name):
+            # The two commonest kinds are written out: this loop is most of what an unknown name costs.
+            if kind == "*":
+                if text in name:
+                    return position
+            elif kind == "^":
+                if name.startswith(text):
+                    return position
+            elif name.startswith(text) and is_match(rule, name):
                 return position
         return exact
 
