@@ -67,7 +67,7 @@ class Core:
     """Store and services of one data folder, without doors; holds the folder's lock from start to close."""
 
     def __init__(self, config: Config, clock: Clock, *, local_token: str = "") -> None:
-        make_private(config.data_dir)
+        make_private(config.data_dir, config.written("data_dir"))
         self._lock = FolderLock.acquire(config.data_dir)
         try:
             self._build(config, clock, local_token)
@@ -182,11 +182,12 @@ async def _serve(core: Core, config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     runtime_path = config.data_dir / runtime_file.RUNTIME_NAME
+    runtime_file.remove(runtime_path)  # of a daemon that was killed
     tls = _tls_files(config)
     async with _doors(core, config, tls) as running:
         runtime_file.write(runtime_path, running)
         if config.ready_file is not None:
-            runtime_file.write(config.ready_file, running)
+            runtime_file.write(config.ready_file, running, config.written("ready_file"))
         _log.info(
             "ready",
             extra={
@@ -226,6 +227,7 @@ async def _doors(core: Core, config: Config, tls: TlsFiles | None) -> AsyncItera
     grpc_port = rpc.start()
     try:
         http_host, http_port = await web.start()
+        rpc.addresses.http = _joined(http_host, http_port)
         yield runtime_file.Running(
             grpc=None if grpc.listen is None or grpc_port is None else _joined(grpc.listen.host, grpc_port),
             http=_joined(http_host, http_port),

@@ -58,8 +58,8 @@ class Daemon:
 
     def __init__(self, channel: grpc.Channel, target: Target) -> None:
         self.target = target
-        self.admin: Any = admin_pb2_grpc.AdminServiceStub(channel)  # type: ignore[no-untyped-call]
-        self.query: Any = query_pb2_grpc.QueryServiceStub(channel)  # type: ignore[no-untyped-call]
+        self.admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
+        self.query: Any = query_pb2_grpc.QueryServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {target.key}"),) if target.key else ()
 
     def ask(self, method: Callable[..., _Response], request: object, timeout_s: float | None = ANSWER_S) -> _Response:

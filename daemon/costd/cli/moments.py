@@ -21,7 +21,7 @@ def read_moment(text: str, now_ms: int, flag: str, *, end_of_day: bool = False) 
     text = text.strip()
     try:
         if match := _AGO.fullmatch(text.lower()):
-            return now_ms - _ms(int(match[1]) * _UNITS[match[2]])
+            return max(0, now_ms - _ms(int(match[1]) * _UNITS[match[2]]))
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
             day = date.fromisoformat(text) + timedelta(days=end_of_day)
             return _epoch_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))

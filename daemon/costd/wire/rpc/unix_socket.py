@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from costd.domain.errors import SetupError
+from costd.store.folder import refuse_trap
 
 _PROBE_TIMEOUT_S = 1.0
 
@@ -28,6 +29,7 @@ class SocketFile:
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_trap(self.path.parent)
             if not self._is_there():
                 return
             if self._answers():
