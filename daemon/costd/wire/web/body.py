@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -52,7 +52,7 @@ async def read(request: web.BaseRequest, limit_bytes: int) -> bytes:
         else:
             body = await _read_slowly(request, limit_bytes)
     except (RequestPayloadError, web.PayloadAccessError, ConnectionError) as error:
-        raise Invalid("", f"the body cannot be read: {_first_line(error)}") from None
+        raise Invalid("", f"the body cannot be read: {_last_line(error)}") from None
     except TimeoutError:
         raise Invalid("", f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
     if len(body) > limit_bytes:
@@ -81,13 +81,23 @@ def _too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(f"the body is larger than {limit_bytes} bytes; send less at a time")
 
 
+def _last_line(error: BaseException) -> str:
+    """aiohttp puts the status first and its words last."""
+    return (str(error).split("\n")[-1].strip() or type(error).__name__)[:200]
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def exact_number(text: str) -> Decimal:
     """A JSON number with a fraction or an exponent, exactly as it was written."""
-    return Decimal(text) if len(text) <= _EXACT_DIGITS else Decimal(repr(float(text)))
+    if len(text) <= _EXACT_DIGITS:
+        try:
+            return Decimal(text)
+        except InvalidOperation:  # an exponent of twenty digits
+            pass
+    return Decimal(repr(float(text)))
 
 
 def decoder(struct: Any) -> msgspec.json.Decoder[Any]:

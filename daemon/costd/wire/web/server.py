@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
 from costd.domain.errors import Invalid, SetupError
 from costd.domain.ids import public_id
@@ -121,10 +122,20 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("the answer was already under way")
         error: BaseException
         if status == 400:
-            error = Invalid("", f"this is not HTTP: {(message or 'malformed request').splitlines()[0][:200]}")
+            error = Invalid("", f"the request is malformed: {_complaint(message or 'this is not HTTP')}")
         else:
             _log.error("an answer could not be made", exc_info=exc)
             error = exc or RuntimeError("no answer")
         response = failure(error, request, {}, self._new_request_id())
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """What goes wrong in aiohttp; a body that cannot be decoded is its sender's mistake, and was answered."""
+        if not isinstance(options.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **options)
+
+
+def _complaint(message: str) -> str:
+    """The parser's words without the excerpt of the request that follows them."""
+    return (message.splitlines() or [""])[0].partition(" when reading")[0].rstrip(": ")[:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from costd.wire.web import costs, ingest, pages, records, tokens, usage
 from costd.wire.web import dashboard_structs as dashboard
@@ -199,6 +200,6 @@ def _openapi(table: list[Route]) -> Route:
     async def openapi(_: Call) -> object:
         return Answer(content)
 
-    route = Route("GET", "/openapi.json", openapi, "This document", dict[str, object])
+    route = Route("GET", "/openapi.json", openapi, "This document", dict[str, Any])
     content = document([*table, route])
     return route

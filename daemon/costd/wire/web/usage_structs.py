@@ -96,7 +96,7 @@ class RecordAnswer(Struct, frozen=True, gc=False):
     warnings: tuple[str, ...]
 
 
-class RecordResult(Struct, frozen=True, omit_defaults=True):
+class RecordResult(Struct, frozen=True):
     """The outcome of one record of several, at its place in what was sent.
 
     Recorded (or held already): the fields of a single record's answer. Refused: `status` and `error`, the HTTP status
