@@ -93,7 +93,7 @@ def _usage(said: usage_pb2.Dimensions, units: Units) -> Usage:
         said.provider,
         said.prompt_key,
         said.prompt_version,
-        tuple(said.tags),
+        tuple(sorted(set(said.tags))),  # as the other door does: the order is no part of the content
         said.endpoint,
     )
 
