@@ -308,11 +308,12 @@ def test_a_reader_that_leaves_and_an_interrupt_are_quiet(launch: Launch) -> None
         record(daemon, model=f"model-{number}-{'x' * 240}", provider="nobody")
     command = [sys.executable, "-m", "costd", "report", "--json", "--by", "model", "--data-dir", str(daemon.data_dir)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": clean_env()}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert (process.stderr.read(), process.wait()) == (b"", 141)
+    for words in (command, [word for word in command if word != "--json"]):
+        with subprocess.Popen(words, **pipes) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait()) == (b"", 141)
     # A daemon that is stopped does not answer: the command waits, and is interrupted.
     os.kill(daemon.process.pid, signal.SIGSTOP)
     try:
@@ -324,6 +325,18 @@ def test_a_reader_that_leaves_and_an_interrupt_are_quiet(launch: Launch) -> None
             assert (process.wait(10), process.stderr.read()) == (130, b"")
     finally:
         os.kill(daemon.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_output_that_cannot_be_written_is_said_and_one_nobody_wants_is_not(option: list[str]) -> None:
+    command = [sys.executable, "-m", "costd", "config", "show", *option]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=clean_env(), check=False)
+    assert done.returncode == 5
+    assert done.stderr == "costd: cannot write: [Errno 28] No space left on device\n"
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    assert subprocess.run(closed, check=True, capture_output=True, env=clean_env()).stderr == b""
 
 
 def test_a_daemon_with_tls_is_reached_with_its_authority(launch: Launch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -99,10 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line and exit with its code."""
     if "_COSTD_COMPLETE" in os.environ:  # a shell asks for completions
         cli.main(prog_name="costd")
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names in records may hold what the terminal's encoding does not
-            stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what we say ourselves
+    _prepare_streams()
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it is open until the end
+        elif hasattr(stream, "reconfigure"):  # names in records may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:
@@ -124,10 +133,20 @@ def _run(arguments: list[str]) -> int:
         return _closed_pipe()
     except CostdError as error:
         return _say(error.message, next(code for kind, code in _CODES if isinstance(error, kind)))
+    except OSError as error:
+        return _no_room(error)
     except Exception:  # the last resort: anything else is a mistake of ours
         traceback.print_exc()
         return _say("this is a mistake in costd; please report it with the lines above", BUG)
     return 0
+
+
+def _no_room(error: OSError) -> int:
+    """Output that goes to a full disk is nobody's mistake; any other error of the system should not have come here."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}:
+        traceback.print_exception(error)
+    _silence_stdout()
+    return _say(f"cannot write: {error}", FAILED)
 
 
 def _say(message: str, code: int) -> int:
@@ -146,10 +165,17 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _closed_pipe()
+    except OSError as error:
+        return _no_room(error)
     return code
 
 
 def _closed_pipe() -> int:
-    """Whoever read our output has left; what is still buffered must not be complained about at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    """Whoever read our output has left."""
+    _silence_stdout()
     return PIPE_CLOSED
+
+
+def _silence_stdout() -> None:
+    """What is still buffered must not be complained about at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

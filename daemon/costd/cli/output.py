@@ -43,7 +43,7 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     table.show_footer = footer is not None
-    console().print(table)
+    _print(table)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
@@ -53,12 +53,16 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in pairs:
         table.add_row(Text(name), Text(safe(value)))
-    console().print(table)
+    _print(table)
 
 
-def console() -> Console:
-    """The terminal as it is; a pipe as one that is wide enough."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+def _print(table: Table) -> None:
+    """On the terminal as it is, or on a pipe as on one that is wide enough."""
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+    # Written by us: rich itself would exit with 1 where the reader has left.
+    with console.capture() as rendered:
+        console.print(table)
+    sys.stdout.write(rendered.get())
 
 
 def safe(text: str) -> str:
