@@ -251,7 +251,16 @@ class BatchDoor(HttpDoor):
                 for result in results]  # fmt: skip
 
 
-DOORS: tuple[Callable[[Daemon], Door], ...] = (GrpcDoor, HttpDoor, BatchDoor)
+DOORS: tuple[Callable[..., Door], ...] = (GrpcDoor, HttpDoor, BatchDoor)
+
+
+def send(make: Callable[..., Door], daemon: Daemon, *calls: Call, key: str = "") -> list[Outcome]:
+    """Open a door, send, and hang up."""
+    door = make(daemon, key)
+    try:
+        return door.send(calls)
+    finally:
+        door.close()
 
 
 def _outcome(status: int, headers: dict[str, str], body: bytes) -> Outcome:
