@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from costd import config as config_module
+from costd import places
 from costd.config import SETTINGS, Config, Setting, load
 from costd.domain.errors import ConfigError
 from costd.settings import Address, Whole
@@ -267,7 +268,7 @@ def test_root_keeps_data_and_socket_in_the_system_folders(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("as_user")
 def test_an_account_without_a_home_must_name_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_module, "_account_home", lambda: "")
+    monkeypatch.setattr(places, "_account_home", lambda: "")
     with pytest.raises(ConfigError, match="--data-dir"):
         load({}, {})
     assert load({"data_dir": "/d"}, {}).config.data_dir == Path("/d")
@@ -281,7 +282,7 @@ def test_the_socket_lies_in_a_data_folder_that_was_given(environ: dict[str, str]
 
 @pytest.mark.usefixtures("as_user")
 def test_the_socket_of_the_usual_data_folder_lies_in_the_runtime_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_module, "_account_home", lambda: HOME["HOME"])
+    monkeypatch.setattr(places, "_account_home", lambda: HOME["HOME"])
     assert loaded(environ={"XDG_RUNTIME_DIR": "/run/user/1"}).grpc.socket == Path("/run/user/1/costd/costd.sock")
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
-import pwd
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from costd.domain.errors import ConfigError
+from costd.places import auto_socket, default_data_dir
 from costd.settings import (
     AUTO,
     SOCKET_PATH_MAX_BYTES,
@@ -36,9 +35,6 @@ ENVIRONMENT_PREFIX = "COSTD_"
 
 #: Variables of the command line's own, which are no settings of a daemon.
 CLIENT_VARIABLES = ("COSTD_ADDRESS", "COSTD_KEY", "COSTD_CA")
-
-#: A "auto" socket longer than this moves to a short hashed path, well below what the system allows.
-AUTO_SOCKET_MAX_BYTES = 100
 
 _HIDDEN = "********"
 _MIB = 1 << 20
@@ -337,9 +333,9 @@ def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
     if "config" in given:
         given = _from_file(_file_path(given["config"]), given["config"].written) | given
     values = {setting.name: _read(setting, given.get(setting.name)) for setting in SETTINGS}
-    values["data_dir"] = values["data_dir"] or _default_data_dir(environ)
+    values["data_dir"] = values["data_dir"] or default_data_dir(environ)
     if values["grpc.socket"] is AUTO:
-        values["grpc.socket"] = _auto_socket(values["data_dir"], environ, explicit="data_dir" in given)
+        values["grpc.socket"] = auto_socket(values["data_dir"], environ, explicit="data_dir" in given)
     config = _build(values, {name: entry.written for name, entry in given.items()})
     _check(config)
     return Loaded(config, warnings)
@@ -427,52 +423,6 @@ def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Config:
         }
 
     return Config(**section(Config, ""), origins=dict(origins))
-
-
-def _default_data_dir(environ: Mapping[str, str]) -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/costd")
-    state = environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(state):  # the XDG specification: relative paths are to be ignored
-        return Path(state) / "costd"
-    home = environ.get("HOME") or _account_home()
-    if not home:
-        raise ConfigError("data_dir", None, "must be given with --data-dir: this account has no home folder")
-    return Path(home) / ".local/state/costd"
-
-
-def _account_home() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:  # a container's user without an entry
-        return ""
-
-
-def _auto_socket(data_dir: Path, environ: Mapping[str, str], *, explicit: bool) -> Path:
-    """A socket path that no daemon on another data folder has."""
-    beside = data_dir / "costd.sock"
-    runtime = _runtime_folder(environ)
-    if not explicit and runtime is not None:
-        # Only the account's usual data folder gets the plain name: HOME and XDG_STATE_HOME can make it another.
-        usual = data_dir in (Path("/var/lib/costd"), Path(_account_home()) / ".local/state/costd")
-        path = runtime / ("costd.sock" if usual else _hashed(data_dir))
-    else:
-        path = beside
-    for candidate in (path, (runtime or path.parent) / _hashed(data_dir)):
-        if len(os.fsencode(candidate)) <= AUTO_SOCKET_MAX_BYTES:
-            return candidate
-    return Path(f"/tmp/costd-{os.geteuid()}") / _hashed(data_dir)  # noqa: S108 - the folder is private, and checked
-
-
-def _runtime_folder(environ: Mapping[str, str]) -> Path | None:
-    if os.geteuid() == 0:
-        return Path("/run/costd")
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    return Path(runtime) / "costd" if os.path.isabs(runtime) else None
-
-
-def _hashed(data_dir: Path) -> str:
-    return hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:16] + ".sock"
 
 
 def _check(config: Config) -> None:
