@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -24,7 +24,7 @@ from costd.wire.rpc.refusals import refuse
 Answer = Callable[[Caller, Any], Any]
 Exchange = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
 OnRefusal = Callable[[Refused], None]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 #: What a message that cannot be decoded becomes: grpcio would answer INTERNAL by itself, for the caller's mistake.
 UNDECODABLE: Final = object()

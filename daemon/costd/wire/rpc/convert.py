@@ -61,30 +61,11 @@ def named_as_here(error: Refused) -> Refused:
 
 def estimate(request: usage_pb2.PreflightRequest) -> Usage:
     """The usage a caller expects; raises Invalid."""
-    units = _units(request.estimated_units, "estimated_units")
-    return _usage(request.dimensions, units)._replace(
-        context=_context(request.price_context), request_id=request.request_id
-    )
-
-
-def usage(request: usage_pb2.RecordRequest) -> Usage:
-    """The usage a caller reports; raises Invalid."""
-    units = _units(request.units, "units")
-    return _usage(request.dimensions, units)._replace(
-        status=request.status or SUCCESS,
-        latency_ms=request.latency_ms if request.HasField("latency_ms") else None,
-        at_ms=request.time_ms if request.HasField("time_ms") else None,
-        cost_nano=request.cost_nano_usd if request.HasField("cost_nano_usd") else None,
-        context=_context(request.price_context),
-        request_id=request.request_id,
-    )
-
-
-def _usage(said: usage_pb2.Dimensions, units: Units) -> Usage:
+    said = request.dimensions
     return Usage(
         said.source_app,
         said.model,
-        units,
+        _units(request.estimated_units, "estimated_units"),
         said.user,
         said.project,
         said.team,
@@ -93,8 +74,36 @@ def _usage(said: usage_pb2.Dimensions, units: Units) -> Usage:
         said.provider,
         said.prompt_key,
         said.prompt_version,
-        tuple(sorted(set(said.tags))),  # as the other door does: the order is no part of the content
+        tuple(said.tags),
         said.endpoint,
+        context=_context(request.price_context),
+        request_id=request.request_id,
+    )
+
+
+def usage(request: usage_pb2.RecordRequest) -> Usage:
+    """The usage a caller reports; raises Invalid."""
+    said = request.dimensions
+    return Usage(
+        said.source_app,
+        said.model,
+        _units(request.units, "units"),
+        said.user,
+        said.project,
+        said.team,
+        said.product,
+        said.job,
+        said.provider,
+        said.prompt_key,
+        said.prompt_version,
+        tuple(said.tags),
+        said.endpoint,
+        request.status or SUCCESS,
+        request.latency_ms if request.HasField("latency_ms") else None,
+        request.time_ms if request.HasField("time_ms") else None,
+        request.cost_nano_usd if request.HasField("cost_nano_usd") else None,
+        _context(request.price_context),
+        request.request_id,
     )
 
 

@@ -15,8 +15,9 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
-from costd.domain.errors import NotFound
+from costd.domain.errors import NotFound, Overloaded
 from costd.wire.rpc.calls import Exchange, received
+from costd.wire.rpc.pools import MAX_WATCHES
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
 Response = health_pb2.HealthCheckResponse
@@ -35,6 +36,7 @@ class HealthService:
         self._changed = threading.Condition()
         self._is_ready = ready()
         self._stopping = False
+        self._watches = 0
 
     def update(self, ready: bool) -> None:
         """Tell every watcher, if this is news; returns at once, whatever they do."""
@@ -49,23 +51,41 @@ class HealthService:
             self._changed.notify_all()
 
     def exchange(self, method: MethodDescriptor) -> Exchange:
-        """What answers `method` (Check or Watch)."""
-        answer: Callable[[str, grpc.ServicerContext], Iterator[Any]] = {"Check": self._check, "Watch": self._watch}[
-            method.name
-        ]
+        """What answers `method`: Check, List or Watch."""
+        answer: Callable[[Any, grpc.ServicerContext], Iterator[Any]] = {
+            "Check": self._check,
+            "List": self._list,
+            "Watch": self._watch,
+        }[method.name]
 
         def exchange(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            return answer(received(requests, method).service, context)
+            return answer(received(requests, method), context)
 
         return exchange
 
-    def _check(self, service: str, _context: grpc.ServicerContext) -> Iterator[Any]:
-        if service not in self._known:
+    def _check(self, request: Any, _context: grpc.ServicerContext) -> Iterator[Any]:
+        if request.service not in self._known:
             raise NotFound("there is no such service here; server reflection lists them")
         self.update(self._ready_now())
-        yield Response(status=self._status(service))
+        yield Response(status=self._status(request.service))
 
-    def _watch(self, service: str, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _list(self, _request: Any, _context: grpc.ServicerContext) -> Iterator[Any]:
+        self.update(self._ready_now())
+        statuses = {service: Response(status=self._status(service)) for service in self._known}
+        yield health_pb2.HealthListResponse(statuses=statuses)
+
+    def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with self._changed:
+            if self._watches >= MAX_WATCHES:
+                raise Overloaded(f"{MAX_WATCHES} watches are open already", retry_after_s=30.0)
+            self._watches += 1
+        try:
+            yield from self._changes(request.service, context)
+        finally:
+            with self._changed:
+                self._watches -= 1
+
+    def _changes(self, service: str, context: grpc.ServicerContext) -> Iterator[Any]:
         context.add_callback(self._wake)
         said: Any = None
         while context.is_active():

@@ -2,63 +2,94 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Final
+
+#: Open health watches. A balancer or two watch a daemon, not hundreds.
+MAX_WATCHES = 64
+
+_log = logging.getLogger(__name__)
+
+
+class _Untold(Future[Any]):
+    """The end of a call, which nobody asks for: grpcio only wants to count calls, and we bound them ourselves."""
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Forget it."""
+
+
+_UNTOLD: Final = _Untold()
 
 
 class CallPool(ThreadPoolExecutor):
-    """A pool that knows how many calls it holds, running and waiting, and when that is enough.
+    """Runs calls in threads started as they are needed; grpcio takes it for the executor whose name it has to have.
 
-    grpcio runs a call in the pool that its handler names as `experimental_thread_pool`. Threads are started as they
-    are needed.
+    The executor of the standard library makes a future with a lock and a condition for each call, which costs as
+    much as answering one. And its threads are waited for when the process ends, even by a call that never will.
     """
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
-        """Run `threads` calls at once and let `waiting` more wait."""
-        super().__init__(threads, thread_name_prefix=f"grpc-{name}")
-        self.limit = threads + waiting
-        self._calls = 0
-        self._lock = threading.Lock()
+        """Run `threads` calls at once; when `waiting` wait for one of them, that is enough."""
+        super().__init__(1)  # never used: it starts its threads in submit(), which is ours
+        self._name = name
+        self._limit = threads
+        self._waiting = waiting
+        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._started: list[threading.Thread] = []
 
     @property
     def is_full(self) -> bool:
-        """Whether one more call would be too many."""
-        return self._calls >= self.limit
+        """Whether as many calls wait as may."""
+        return self._calls.qsize() >= self._waiting
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run `fn(*args)` in a thread of the pool."""
-        with self._lock:
-            self._calls += 1
-        return super().submit(self._run, fn, *args, **kwargs)
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future[Any]:
+        """Run `fn(*args)` in one of the threads. Called by grpcio's one serving thread only."""
+        self._calls.put((fn, args))
+        # Whoever was idle has taken it by now; if not, the worst that happens is a thread more.
+        if len(self._started) < self._limit and self._calls.qsize():
+            thread = threading.Thread(target=self._work, name=f"grpc-{self._name}-{len(self._started)}", daemon=True)
+            self._started.append(thread)
+            thread.start()
+        return _UNTOLD
 
-    def _run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return fn(*args, **kwargs)
-        finally:
-            with self._lock:
-                self._calls -= 1
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let every thread end after the calls that wait now; does not wait for them."""
+        for _ in self._started:
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            fn, args = call
+            try:
+                fn(*args)
+            except Exception:
+                _log.exception("a call ended in an error of grpcio's")
+            # Or an idle thread would keep the last call's messages alive.
+            del call, fn, args
 
 
 class Pools:
     """The pools of one server."""
 
     def __init__(self) -> None:
-        #: Answers from memory: few threads, since they only ever wait for the interpreter.
-        self.quick = CallPool("quick", 8, 1024)
+        #: Answers from memory. They wait for nothing but the interpreter; with more threads, each waits longer.
+        self.quick = CallPool("quick", 4, 1024)
         #: Each record waits in its thread for the commit it is part of: more threads, larger commits.
         self.record = CallPool("record", 128, 1024)
         #: Reports, and what an operator does.
         self.read = CallPool("read", 4, 64)
         self.health = CallPool("health", 2, 64)
-        #: One thread for each open watch, asleep; and for each open reflection stream.
-        self.watch = CallPool("watch", 64, 0)
-        self.reflection = CallPool("reflection", 4, 0)
-        #: Says no for all of them; must never have to wait for a caller.
-        self.refusal = CallPool("refusal", 1, 0)
+        #: One thread for each open watch, asleep, and some to refuse with.
+        self.watch = CallPool("watch", MAX_WATCHES + 2, 64)
+        self.reflection = CallPool("reflection", 4, 64)
+        #: Says no for all of them; never waits for a caller.
+        self.refusal = CallPool("refusal", 1, 1024)
 
     def close(self) -> None:
         """Let the threads end once their calls have."""
         for pool in vars(self).values():
-            pool.shutdown(wait=False)
+            pool.shutdown()
