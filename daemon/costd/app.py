@@ -139,9 +139,10 @@ def run(config: Config, warnings: list[str]) -> int:
     for warning in warnings:
         _log.warning("%s", warning)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tls = _tls_files(config)
     core = Core(config, Clock())
     try:
-        uvloop.run(_serve(core, config))
+        uvloop.run(_serve(core, config, tls))
     finally:
         stopped = core.close(config.shutdown.grace_s * (1 - _DOORS_SHARE))
     if not stopped:
@@ -176,14 +177,13 @@ def offline(config: Config) -> Iterator[tuple[str, str]]:
         core.close(config.shutdown.grace_s)
 
 
-async def _serve(core: Core, config: Config) -> None:
+async def _serve(core: Core, config: Config, tls: TlsFiles | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     runtime_path = config.data_dir / runtime_file.RUNTIME_NAME
     runtime_file.remove(runtime_path)  # of a daemon that was killed
-    tls = _tls_files(config)
     async with _doors(core, config, tls) as running:
         runtime_file.write(runtime_path, running)
         if config.ready_file is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sqlite3
 from pathlib import Path
 
@@ -53,6 +55,7 @@ def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
             + _WAY_OUT.format(path=path).replace("move the file away", "remove the leftovers")
         )
     try:
+        _make_private(path)
         connection = connect(path)
         # Both must come before the first table; on an existing database they change nothing.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -66,6 +69,10 @@ def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
         if is_storage_failure(error):
             raise Unavailable(f"cannot open {path}: {error}; check the disk and the folder's permissions") from None
         raise DamagedDatabase(f"{path} cannot be used ({error}); " + _WAY_OUT.format(path=path)) from None
+    except OSError as error:
+        raise Unavailable(
+            f"cannot make {path}: {error.strerror}; check the disk and the folder's permissions"
+        ) from None
     except DamagedDatabase as error:
         raise DamagedDatabase(f"{path}: {error.message}") from None
     return connection
@@ -83,6 +90,12 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -8192")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, for its owner alone; the log beside it gets the same mode."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def is_storage_failure(error: BaseException) -> bool:
