@@ -82,7 +82,7 @@ def _too_large(limit_bytes: int) -> TooLarge:
 
 
 def _last_line(error: BaseException) -> str:
-    """aiohttp puts the status first and its words last."""
+    """The words of an aiohttp error, which puts the status first."""
     return (str(error).split("\n")[-1].strip() or type(error).__name__)[:200]
 
 
