@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def start(data_dir: Path, *flags: str, env: dict[str, str] | None = None, prefix
     return Daemon(data_dir, process, ready, log_path)
 
 
-def costd(*arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+def costd(
+    *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Run a costd command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "costd", *arguments],
@@ -107,6 +110,14 @@ def costd(*arguments: str, env: dict[str, str] | None = None, timeout_s: float =
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+    """Wait for `condition` to become true; AssertionError saying `what` was waited for when it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.01)
 
 
 def clean_env(extra: dict[str, str] | None = None) -> dict[str, str]:

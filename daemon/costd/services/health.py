@@ -70,7 +70,7 @@ class Health:
         busy_since_s = writer.busy_since_s
         if busy_since_s is not None and (stuck_s := self._clock.monotonic_s() - busy_since_s) > STALL_S:
             found.append(f"the writer has been stuck in one commit for {stuck_s:.0f} s")
-        if writer.queued_records >= writer.max_records or writer.queued_bytes >= writer.max_bytes:
+        if writer.is_full:
             found.append("the write queue is full")
         return found
 

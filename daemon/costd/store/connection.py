@@ -46,8 +46,8 @@ _DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
     """The writer's connection to a migrated database, created if there is none.
 
-    Raises DamagedDatabase, with the way out, when the file cannot be trusted, and Unavailable when it cannot be
-    opened at all.
+    Raises DamagedDatabase, with the way out, when the file cannot be trusted, OutOfSpace on a full disk, and
+    Unavailable when it cannot be opened at all.
     """
     if not path.exists() and (leftovers := _leftovers(path)):
         raise DamagedDatabase(
@@ -66,6 +66,8 @@ def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             raise DamagedDatabase(f"{path} is damaged ({error}); " + _WAY_OUT.format(path=path)) from None
+        if _primary(error) in _SPACE_CODES:
+            raise OutOfSpace(f"cannot open {path}: the disk is full; make room, then start again") from None
         if is_storage_failure(error):
             raise Unavailable(f"cannot open {path}: {error}; check the disk and the folder's permissions") from None
         raise DamagedDatabase(f"{path} cannot be used ({error}); " + _WAY_OUT.format(path=path)) from None

@@ -30,6 +30,8 @@ MAX_GROUP = 4_096
 #: What a queued draft weighs beyond its text: the tuple, its numbers and the ticket, measured with tracemalloc.
 DRAFT_OVERHEAD_BYTES = 900
 CHANGE_BYTES = 1_000
+#: Room for the text that a record brings along, when the question is whether another one would fit.
+_TEXT_BYTES = 400
 
 #: SQLite folds the log into the database every WAL_PAGES pages (see the connection). A reader in the middle keeps
 #: the log from starting over; past this size the writer waits for readers to let it, but not more often than this.
@@ -84,7 +86,7 @@ class Writer:
         self._clock = clock
         self._observer = observer
         self._reserve = reserve
-        self._connection = database.open_database(path, clock.now_ms())
+        self._connection = self._open()
         self.ledger = Ledger(self._connection)
         self._records_refused: Refused | None = None
         self._queue: deque[Ticket[Any]] = deque()
@@ -92,6 +94,14 @@ class Writer:
         self._closing = False
         self._next_reset_s = 0.0
         self._thread = threading.Thread(target=self._run, name="costd-writer", daemon=True)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return database.open_database(self.path, self._clock.now_ms())
+        except OutOfSpace:
+            # The disk filled up while nobody ran: the reserve is there for this.
+            self._reserve.give_up()
+            return database.open_database(self.path, self._clock.now_ms())
 
     def start(self) -> None:
         """Take the reserve of disk and start committing."""
@@ -144,6 +154,14 @@ class Writer:
     def alive(self) -> bool:
         """Whether the thread that commits is running."""
         return self._thread.is_alive()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue has no room for one more record."""
+        return (
+            self.queued_records >= self.max_records
+            or self.queued_bytes + DRAFT_OVERHEAD_BYTES + _TEXT_BYTES > self.max_bytes
+        )
 
     @property
     def records_refused(self) -> Refused | None:
@@ -271,8 +289,13 @@ class Writer:
         self._observer.commit_failed([ticket.work.door for ticket in group if type(ticket.work) is EventDraft])
         if self._records_refused is None:
             _log.error("the storage refuses writes: %s", error, extra={"path": str(self.path)})
+        # The reserve is kept for control writes: those that just failed for want of space get what it frees.
+        retry = isinstance(refusal, OutOfSpace) and self._reserve.held
         self._refuse_records(refusal)
-        self._settle_all(group, refusal)
+        control = [ticket for ticket in group if retry and _is_control(ticket)]
+        self._settle_all([ticket for ticket in group if not (retry and _is_control(ticket))], refusal)
+        if control:
+            self._commit_group(control)
 
     def _refuse_records(self, refusal: Refused) -> None:
         self._records_refused = refusal
@@ -365,6 +388,10 @@ class Writer:
         except sqlite3.Error as error:
             _log.warning("the last checkpoint failed: %s; the next start does it", error)
         self._connection.close()
+
+
+def _is_control(ticket: Ticket[Any]) -> bool:
+    return type(ticket.work) is Change and ticket.work.control
 
 
 def _outcome(ticket: Ticket[Any]) -> tuple[str, str]:
