@@ -15,13 +15,13 @@ from aiohttp import web
 from multidict import istr
 
 from costd.domain.errors import CostdError, NotFound, Refused, Unauthenticated
-from costd.domain.ids import public_id
 from costd.services.metering import reason_of
 from costd.wire.status import retry_after_s
 from costd.wire.web import body
 from costd.wire.web.answers import Answer, encode
 from costd.wire.web.failures import MethodNotAllowed, error_body, http_status
 from costd.wire.web.guard import Guard
+from costd.wire.web.request_ids import RequestIds
 from costd.wire.web.route import DOOR, JSON, PARAMETER, Call, Read, Route
 
 if TYPE_CHECKING:
@@ -62,8 +62,17 @@ class _Endpoint:
 class Dispatch:
     """Answers every request: guard, route, key, body, handler, and one form for everything that can go wrong."""
 
-    def __init__(self, services: Services, routes: Iterable[Route], guard: Guard, read: Read, body_bytes: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Iterable[Route],
+        guard: Guard,
+        request_ids: RequestIds,
+        read: Read,
+        body_bytes: int,
+    ) -> None:
         """`read` runs a blocking call in a thread; `body_bytes` is the largest body."""
+        self._new_id = request_ids.new
         self._services = services
         self._guard = guard
         self._read = read
@@ -89,7 +98,7 @@ class Dispatch:
         headers = request.headers
         request_id = headers.get(_REQUEST_ID)
         if request_id is None or not _is_sane(request_id):
-            request_id = public_id(self._services.clock.now_ms())
+            request_id = self._new_id()
         endpoint: _Endpoint | None = None
         call = Call(self._services, self._read, request_id)
         try:

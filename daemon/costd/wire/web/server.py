@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from costd.domain.errors import Invalid, SetupError
-from costd.domain.ids import public_id
 from costd.settings import Address
 from costd.wire.web.dispatch import Dispatch, failure
 from costd.wire.web.guard import Guard
+from costd.wire.web.request_ids import RequestIds
 from costd.wire.web.table import routes
 
 if TYPE_CHECKING:
@@ -46,18 +46,20 @@ class WebServer:
         self._ssl_context = ssl_context
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="http-read")
         self._runner: web.ServerRunner | None = None
+        self._request_ids = RequestIds(services.clock)
         config = services.config
         self._dispatch = Dispatch(
             services,
             routes(metrics_open=self._address.is_loopback),
             Guard(config.http.allowed_hosts),
+            self._request_ids,
             self._read,
             config.limits.http_body_bytes,
         )
 
     async def start(self) -> tuple[str, int]:
         """Begin to accept; the (host, port) it listens at. Raises SetupError when the address cannot be had."""
-        runner = web.ServerRunner(_Server(self._dispatch, self._new_request_id))
+        runner = web.ServerRunner(_Server(self._dispatch, self._request_ids.new))
         await runner.setup()
         self._runner = runner
         site = web.TCPSite(
@@ -82,9 +84,6 @@ class WebServer:
 
     async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
-
-    def _new_request_id(self) -> str:
-        return public_id(self._services.clock.now_ms())
 
 
 class _Server(web.Server):

@@ -38,7 +38,7 @@ FIELD_NAMES = {
 
 async def health(call: Call) -> object:
     """200 while records can be taken, else 503."""
-    if call.services.health.report().ready:
+    if not call.services.health.problems():
         return HealthAnswer(status="ok", db="ok")
     return Answer(encode(HealthAnswer(status="error", db="error")), status=503)
 
