@@ -22,9 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from costd.v1 import batch_pb2 as costd_dot_v1_dot_batch__pb2
+from costd.v1 import record_pb2 as costd_dot_v1_dot_record__pb2
 
+from costd.v1.batch_pb2 import *
+from costd.v1.record_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/usage.proto\x12\x08\x63ostd.v1\"\xd8\x01\n\nDimensions\x12\x12\n\nsource_app\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\x05 \x01(\t\x12\x0c\n\x04team\x18\x06 \x01(\t\x12\x0f\n\x07product\x18\x07 \x01(\t\x12\x0b\n\x03job\x18\x08 \x01(\t\x12\x12\n\nprompt_key\x18\t \x01(\t\x12\x16\n\x0eprompt_version\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\x10\n\x08\x65ndpoint\x18\x0c \x01(\t\"F\n\x08Quantity\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\x0f\n\x05\x63ount\x18\x02 \x01(\x03H\x00\x12\x11\n\x07\x64\x65\x63imal\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x61mount\"\xf7\x01\n\x10PreflightRequest\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12+\n\x0f\x65stimated_units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x43\n\rprice_context\x18\x04 \x03(\x0b\x32,.costd.v1.PreflightRequest.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x11PreflightResponse\x12\r\n\x05\x61llow\x18\x01 \x01(\x08\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x17\x65stimated_cost_nano_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65ny_reason\x18\x04 \x01(\t\x12\x10\n\x08warnings\x18\x05 \x03(\tB\x1a\n\x18_estimated_cost_nano_usd\"\xef\x02\n\rRecordRequest\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12!\n\x05units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x17\n\nlatency_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07time_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rcost_nano_usd\x18\x07 \x01(\x03H\x02\x88\x01\x01\x12@\n\rprice_context\x18\x08 \x03(\x0b\x32).costd.v1.RecordRequest.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_latency_msB\n\n\x08_time_msB\x10\n\x0e_cost_nano_usd\"\x89\x01\n\x0eRecordResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x1a\n\rcost_nano_usd\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\tduplicate\x18\x04 \x01(\x08\x12\x10\n\x08warnings\x18\x05 \x03(\tB\x10\n\x0e_cost_nano_usd2\x91\x01\n\x0cUsageService\x12\x44\n\tPreflight\x12\x1a.costd.v1.PreflightRequest\x1a\x1b.costd.v1.PreflightResponse\x12;\n\x06Record\x12\x17.costd.v1.RecordRequest\x1a\x18.costd.v1.RecordResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/usage.proto\x12\x08\x63ostd.v1\x1a\x14\x63ostd/v1/batch.proto\x1a\x15\x63ostd/v1/record.proto\"\xf7\x01\n\x10PreflightRequest\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12+\n\x0f\x65stimated_units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x43\n\rprice_context\x18\x04 \x03(\x0b\x32,.costd.v1.PreflightRequest.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x11PreflightResponse\x12\r\n\x05\x61llow\x18\x01 \x01(\x08\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x17\x65stimated_cost_nano_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65ny_reason\x18\x04 \x01(\t\x12\x10\n\x08warnings\x18\x05 \x03(\tB\x1a\n\x18_estimated_cost_nano_usd2\x91\x01\n\x0cUsageService\x12\x44\n\tPreflight\x12\x1a.costd.v1.PreflightRequest\x1a\x1b.costd.v1.PreflightResponse\x12;\n\x06Record\x12\x17.costd.v1.RecordRequest\x1a\x18.costd.v1.RecordResponseP\x00P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,24 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._loaded_options = None
   _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_RECORDREQUEST_PRICECONTEXTENTRY']._loaded_options = None
-  _globals['_RECORDREQUEST_PRICECONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_DIMENSIONS']._serialized_start=35
-  _globals['_DIMENSIONS']._serialized_end=251
-  _globals['_QUANTITY']._serialized_start=253
-  _globals['_QUANTITY']._serialized_end=323
-  _globals['_PREFLIGHTREQUEST']._serialized_start=326
-  _globals['_PREFLIGHTREQUEST']._serialized_end=573
-  _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_start=522
-  _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_end=573
-  _globals['_PREFLIGHTRESPONSE']._serialized_start=576
-  _globals['_PREFLIGHTRESPONSE']._serialized_end=735
-  _globals['_RECORDREQUEST']._serialized_start=738
-  _globals['_RECORDREQUEST']._serialized_end=1105
-  _globals['_RECORDREQUEST_PRICECONTEXTENTRY']._serialized_start=522
-  _globals['_RECORDREQUEST_PRICECONTEXTENTRY']._serialized_end=573
-  _globals['_RECORDRESPONSE']._serialized_start=1108
-  _globals['_RECORDRESPONSE']._serialized_end=1245
-  _globals['_USAGESERVICE']._serialized_start=1248
-  _globals['_USAGESERVICE']._serialized_end=1393
+  _globals['_PREFLIGHTREQUEST']._serialized_start=80
+  _globals['_PREFLIGHTREQUEST']._serialized_end=327
+  _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_start=276
+  _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_end=327
+  _globals['_PREFLIGHTRESPONSE']._serialized_start=330
+  _globals['_PREFLIGHTRESPONSE']._serialized_end=489
+  _globals['_USAGESERVICE']._serialized_start=492
+  _globals['_USAGESERVICE']._serialized_end=637
 # @@protoc_insertion_point(module_scope)

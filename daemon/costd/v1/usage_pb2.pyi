@@ -4,6 +4,27 @@ isort:skip_file
 Usage in: may this call be made, and what did it use."""
 
 from collections import abc as _abc
+from costd.v1 import record_pb2 as _record_pb2
+from costd.v1.batch_pb2 import BatchSeries as BatchSeries
+from costd.v1.batch_pb2 import OtherUnits as OtherUnits
+from costd.v1.batch_pb2 import RECORD_OUTCOME_ACCEPTED as RECORD_OUTCOME_ACCEPTED
+from costd.v1.batch_pb2 import RECORD_OUTCOME_CONFLICT as RECORD_OUTCOME_CONFLICT
+from costd.v1.batch_pb2 import RECORD_OUTCOME_DUPLICATE as RECORD_OUTCOME_DUPLICATE
+from costd.v1.batch_pb2 import RECORD_OUTCOME_FORBIDDEN as RECORD_OUTCOME_FORBIDDEN
+from costd.v1.batch_pb2 import RECORD_OUTCOME_INVALID as RECORD_OUTCOME_INVALID
+from costd.v1.batch_pb2 import RECORD_OUTCOME_UNSPECIFIED as RECORD_OUTCOME_UNSPECIFIED
+from costd.v1.batch_pb2 import RecordBatchRequest as RecordBatchRequest
+from costd.v1.batch_pb2 import RecordBatchResponse as RecordBatchResponse
+from costd.v1.batch_pb2 import RecordColumns as RecordColumns
+from costd.v1.batch_pb2 import RecordOutcome as RecordOutcome
+from costd.v1.batch_pb2 import RecordRefusal as RecordRefusal
+from costd.v1.batch_pb2 import RecordStreamRequest as RecordStreamRequest
+from costd.v1.batch_pb2 import RecordStreamResponse as RecordStreamResponse
+from costd.v1.batch_pb2 import StreamItem as StreamItem
+from costd.v1.record_pb2 import Dimensions as Dimensions
+from costd.v1.record_pb2 import Quantity as Quantity
+from costd.v1.record_pb2 import RecordRequest as RecordRequest
+from costd.v1.record_pb2 import RecordResponse as RecordResponse
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -17,107 +38,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-@_typing.final
-class Dimensions(_message.Message):
-    """Who makes a call, and for what. Text is at most 256 characters and may be empty where the caller does not know."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SOURCE_APP_FIELD_NUMBER: _builtins.int
-    PROVIDER_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    USER_FIELD_NUMBER: _builtins.int
-    PROJECT_FIELD_NUMBER: _builtins.int
-    TEAM_FIELD_NUMBER: _builtins.int
-    PRODUCT_FIELD_NUMBER: _builtins.int
-    JOB_FIELD_NUMBER: _builtins.int
-    PROMPT_KEY_FIELD_NUMBER: _builtins.int
-    PROMPT_VERSION_FIELD_NUMBER: _builtins.int
-    TAGS_FIELD_NUMBER: _builtins.int
-    ENDPOINT_FIELD_NUMBER: _builtins.int
-    source_app: _builtins.str
-    """The application that makes the call. Required unless the key is bound to one."""
-    provider: _builtins.str
-    """The provider's id ("openai", "anthropic", …); found from the model's price when empty."""
-    model: _builtins.str
-    """The model as the provider names it. Required."""
-    user: _builtins.str
-    """The application's own id of the user on whose behalf the call is made."""
-    project: _builtins.str
-    """The application's own id of the project; a project nobody registered is shown as unassigned."""
-    team: _builtins.str
-    """The team; the project's team when empty."""
-    product: _builtins.str
-    """A product, where one application serves several."""
-    job: _builtins.str
-    """The application's own id of the job; kept with the event, not a dimension of reports."""
-    prompt_key: _builtins.str
-    """The prompt this call was made with, and its version."""
-    prompt_version: _builtins.str
-    endpoint: _builtins.str
-    """The provider's endpoint ("chat/completions", …)."""
-    @_builtins.property
-    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Up to 32 tags, none with a comma."""
-
-    def __init__(
-        self,
-        *,
-        source_app: _builtins.str = ...,
-        provider: _builtins.str = ...,
-        model: _builtins.str = ...,
-        user: _builtins.str = ...,
-        project: _builtins.str = ...,
-        team: _builtins.str = ...,
-        product: _builtins.str = ...,
-        job: _builtins.str = ...,
-        prompt_key: _builtins.str = ...,
-        prompt_version: _builtins.str = ...,
-        tags: _abc.Iterable[_builtins.str] | None = ...,
-        endpoint: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "job", b"job", "model", b"model", "product", b"product", "project", b"project", "prompt_key", b"prompt_key", "prompt_version", b"prompt_version", "provider", b"provider", "source_app", b"source_app", "tags", b"tags", "team", b"team", "user", b"user"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Dimensions: _TypeAlias = Dimensions  # noqa: Y015
-
-@_typing.final
-class Quantity(_message.Message):
-    """One kind of unit and how many of it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    UNIT_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    DECIMAL_FIELD_NUMBER: _builtins.int
-    unit: _builtins.str
-    """The unit's name: input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, output_reasoning_tokens,
-    input_audio_tokens, chars, audio_seconds, … or a name of your own.
-    """
-    count: _builtins.int
-    """A whole number, 0 to 10^12."""
-    decimal: _builtins.str
-    """A decimal number as text ("12.5"), for units that are measured, not counted; 0 to 10^12."""
-    def __init__(
-        self,
-        *,
-        unit: _builtins.str = ...,
-        count: _builtins.int = ...,
-        decimal: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "count", b"count", "decimal", b"decimal"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "count", b"count", "decimal", b"decimal", "unit", b"unit"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_amount: _TypeAlias = _typing.Literal["count", "decimal"]  # noqa: Y015
-    _WhichOneofArgType_amount: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_amount) -> _WhichOneofReturnType_amount | None: ...
-
-Global___Quantity: _TypeAlias = Quantity  # noqa: Y015
 
 @_typing.final
 class PreflightRequest(_message.Message):
@@ -150,9 +70,9 @@ class PreflightRequest(_message.Message):
     request_id: _builtins.str
     """An id of the caller's own; one is issued (a UUIDv7) when empty. Send it again with the record."""
     @_builtins.property
-    def dimensions(self) -> Global___Dimensions: ...
+    def dimensions(self) -> _record_pb2.Dimensions: ...
     @_builtins.property
-    def estimated_units(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quantity]:
+    def estimated_units(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.Quantity]:
         """The most the call may use. Token counts are inclusive: input_tokens contains cache reads and writes,
         output_tokens contains reasoning.
         """
@@ -164,8 +84,8 @@ class PreflightRequest(_message.Message):
     def __init__(
         self,
         *,
-        dimensions: Global___Dimensions | None = ...,
-        estimated_units: _abc.Iterable[Global___Quantity] | None = ...,
+        dimensions: _record_pb2.Dimensions | None = ...,
+        estimated_units: _abc.Iterable[_record_pb2.Quantity] | None = ...,
         request_id: _builtins.str = ...,
         price_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
@@ -216,124 +136,3 @@ class PreflightResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_cost_nano_usd) -> _WhichOneofReturnType__estimated_cost_nano_usd | None: ...
 
 Global___PreflightResponse: _TypeAlias = PreflightResponse  # noqa: Y015
-
-@_typing.final
-class RecordRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class PriceContextEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    DIMENSIONS_FIELD_NUMBER: _builtins.int
-    UNITS_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    LATENCY_MS_FIELD_NUMBER: _builtins.int
-    TIME_MS_FIELD_NUMBER: _builtins.int
-    COST_NANO_USD_FIELD_NUMBER: _builtins.int
-    PRICE_CONTEXT_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    """The caller's id of this call, at most 256 characters; the record counts once per id. Empty: no such protection."""
-    status: _builtins.str
-    """"success", "error" or the caller's own word (then an error); empty means success."""
-    latency_ms: _builtins.int
-    """How long the call took."""
-    time_ms: _builtins.int
-    """When the call was made, UTC milliseconds since 1970; now when absent. At most 35 days ago (a setting) and
-    5 minutes ahead.
-    """
-    cost_nano_usd: _builtins.int
-    """What the caller says it cost, in nano-USD, at most 10^15. It wins over the price list."""
-    @_builtins.property
-    def dimensions(self) -> Global___Dimensions: ...
-    @_builtins.property
-    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quantity]:
-        """What the call used; inclusive counts, as in PreflightRequest."""
-
-    @_builtins.property
-    def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        dimensions: Global___Dimensions | None = ...,
-        units: _abc.Iterable[Global___Quantity] | None = ...,
-        request_id: _builtins.str = ...,
-        status: _builtins.str = ...,
-        latency_ms: _builtins.int | None = ...,
-        time_ms: _builtins.int | None = ...,
-        cost_nano_usd: _builtins.int | None = ...,
-        price_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_time_ms", b"_time_ms", "cost_nano_usd", b"cost_nano_usd", "dimensions", b"dimensions", "latency_ms", b"latency_ms", "time_ms", b"time_ms"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_time_ms", b"_time_ms", "cost_nano_usd", b"cost_nano_usd", "dimensions", b"dimensions", "latency_ms", b"latency_ms", "price_context", b"price_context", "request_id", b"request_id", "status", b"status", "time_ms", b"time_ms", "units", b"units"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__cost_nano_usd: _TypeAlias = _typing.Literal["cost_nano_usd"]  # noqa: Y015
-    _WhichOneofArgType__cost_nano_usd: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd"]  # noqa: Y015
-    _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
-    _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
-    _WhichOneofReturnType__time_ms: _TypeAlias = _typing.Literal["time_ms"]  # noqa: Y015
-    _WhichOneofArgType__time_ms: _TypeAlias = _typing.Literal["_time_ms", b"_time_ms"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nano_usd) -> _WhichOneofReturnType__cost_nano_usd | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_ms) -> _WhichOneofReturnType__time_ms | None: ...
-
-Global___RecordRequest: _TypeAlias = RecordRequest  # noqa: Y015
-
-@_typing.final
-class RecordResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_ID_FIELD_NUMBER: _builtins.int
-    COST_NANO_USD_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    DUPLICATE_FIELD_NUMBER: _builtins.int
-    WARNINGS_FIELD_NUMBER: _builtins.int
-    event_id: _builtins.str
-    """The record's own id, a UUID."""
-    cost_nano_usd: _builtins.int
-    """What it cost in nano-USD; absent when no price matches the model: kept, counted and shown as unpriced."""
-    request_id: _builtins.str
-    """The caller's id, as sent."""
-    duplicate: _builtins.bool
-    """Whether this record was already held; then this is the first answer again, and nothing was added."""
-    @_builtins.property
-    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        event_id: _builtins.str = ...,
-        cost_nano_usd: _builtins.int | None = ...,
-        request_id: _builtins.str = ...,
-        duplicate: _builtins.bool = ...,
-        warnings: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "cost_nano_usd", b"cost_nano_usd"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "cost_nano_usd", b"cost_nano_usd", "duplicate", b"duplicate", "event_id", b"event_id", "request_id", b"request_id", "warnings", b"warnings"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__cost_nano_usd: _TypeAlias = _typing.Literal["cost_nano_usd"]  # noqa: Y015
-    _WhichOneofArgType__cost_nano_usd: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nano_usd) -> _WhichOneofReturnType__cost_nano_usd | None: ...
-
-Global___RecordResponse: _TypeAlias = RecordResponse  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from costd.v1 import record_pb2 as costd_dot_v1_dot_record__pb2
 from costd.v1 import usage_pb2 as costd_dot_v1_dot_usage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -49,8 +50,8 @@ class UsageServiceStub:
                 _registered_method=True)
         self.Record = channel.unary_unary(
                 '/costd.v1.UsageService/Record',
-                request_serializer=costd_dot_v1_dot_usage__pb2.RecordRequest.SerializeToString,
-                response_deserializer=costd_dot_v1_dot_usage__pb2.RecordResponse.FromString,
+                request_serializer=costd_dot_v1_dot_record__pb2.RecordRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_record__pb2.RecordResponse.FromString,
                 _registered_method=True)
 
 
@@ -91,8 +92,8 @@ def add_UsageServiceServicer_to_server(servicer, server):
             ),
             'Record': grpc.unary_unary_rpc_method_handler(
                     servicer.Record,
-                    request_deserializer=costd_dot_v1_dot_usage__pb2.RecordRequest.FromString,
-                    response_serializer=costd_dot_v1_dot_usage__pb2.RecordResponse.SerializeToString,
+                    request_deserializer=costd_dot_v1_dot_record__pb2.RecordRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_record__pb2.RecordResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -155,8 +156,8 @@ class UsageService:
             request,
             target,
             '/costd.v1.UsageService/Record',
-            costd_dot_v1_dot_usage__pb2.RecordRequest.SerializeToString,
-            costd_dot_v1_dot_usage__pb2.RecordResponse.FromString,
+            costd_dot_v1_dot_record__pb2.RecordRequest.SerializeToString,
+            costd_dot_v1_dot_record__pb2.RecordResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,28 @@ isort:skip_file
 Usage in: may this call be made, and what did it use."""
 
 from collections import abc as _abc
+from costd.v1 import record_pb2 as _record_pb2
 from costd.v1 import usage_pb2 as _usage_pb2
+from costd.v1.batch_pb2 import BatchSeries as BatchSeries
+from costd.v1.batch_pb2 import OtherUnits as OtherUnits
+from costd.v1.batch_pb2 import RECORD_OUTCOME_ACCEPTED as RECORD_OUTCOME_ACCEPTED
+from costd.v1.batch_pb2 import RECORD_OUTCOME_CONFLICT as RECORD_OUTCOME_CONFLICT
+from costd.v1.batch_pb2 import RECORD_OUTCOME_DUPLICATE as RECORD_OUTCOME_DUPLICATE
+from costd.v1.batch_pb2 import RECORD_OUTCOME_FORBIDDEN as RECORD_OUTCOME_FORBIDDEN
+from costd.v1.batch_pb2 import RECORD_OUTCOME_INVALID as RECORD_OUTCOME_INVALID
+from costd.v1.batch_pb2 import RECORD_OUTCOME_UNSPECIFIED as RECORD_OUTCOME_UNSPECIFIED
+from costd.v1.batch_pb2 import RecordBatchRequest as RecordBatchRequest
+from costd.v1.batch_pb2 import RecordBatchResponse as RecordBatchResponse
+from costd.v1.batch_pb2 import RecordColumns as RecordColumns
+from costd.v1.batch_pb2 import RecordOutcome as RecordOutcome
+from costd.v1.batch_pb2 import RecordRefusal as RecordRefusal
+from costd.v1.batch_pb2 import RecordStreamRequest as RecordStreamRequest
+from costd.v1.batch_pb2 import RecordStreamResponse as RecordStreamResponse
+from costd.v1.batch_pb2 import StreamItem as StreamItem
+from costd.v1.record_pb2 import Dimensions as Dimensions
+from costd.v1.record_pb2 import Quantity as Quantity
+from costd.v1.record_pb2 import RecordRequest as RecordRequest
+from costd.v1.record_pb2 import RecordResponse as RecordResponse
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -45,7 +66,7 @@ class UsageServiceStub:
     """Prices the worst case of a call about to be made and says whether it may be made.
     A refusal is an answer (`allow` is false), not an error.
     """
-    Record: _grpc.UnaryUnaryMultiCallable[_usage_pb2.RecordRequest, _usage_pb2.RecordResponse]
+    Record: _grpc.UnaryUnaryMultiCallable[_record_pb2.RecordRequest, _record_pb2.RecordResponse]
     """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
     often it is sent, on whichever door, as long as it carries the same request_id.
     """
@@ -67,7 +88,7 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """Prices the worst case of a call about to be made and says whether it may be made.
     A refusal is an answer (`allow` is false), not an error.
     """
-    Record: _aio.UnaryUnaryMultiCallable[_usage_pb2.RecordRequest, _usage_pb2.RecordResponse]  # type: ignore[assignment]
+    Record: _aio.UnaryUnaryMultiCallable[_record_pb2.RecordRequest, _record_pb2.RecordResponse]  # type: ignore[assignment]
     """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
     often it is sent, on whichever door, as long as it carries the same request_id.
     """
@@ -96,9 +117,9 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Record(
         self,
-        request: _usage_pb2.RecordRequest,
+        request: _record_pb2.RecordRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_usage_pb2.RecordResponse, _abc.Awaitable[_usage_pb2.RecordResponse]]:
+    ) -> _typing.Union[_record_pb2.RecordResponse, _abc.Awaitable[_record_pb2.RecordResponse]]:
         """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
         often it is sent, on whichever door, as long as it carries the same request_id.
         """
