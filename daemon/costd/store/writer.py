@@ -191,7 +191,9 @@ class Writer:
     def _work(self, group: list[Ticket[Any]]) -> None:
         self.busy_since_s = self._clock.monotonic_s()
         try:
-            self._commit_group(group)
+            taken = group if self._records_refused is None else self._turn_away(group, self._records_refused)
+            if taken:
+                self._commit_group(taken)
         except Exception as error:
             _log.exception("the writer met an unexpected error")
             self._settle_all(group, error)
@@ -296,6 +298,13 @@ class Writer:
         self._settle_all([ticket for ticket in group if not (retry and _is_control(ticket))], refusal)
         if control:
             self._commit_group(control)
+
+    def _turn_away(self, group: Sequence[Ticket[Any]], refusal: Refused) -> list[Ticket[Any]]:
+        """Refuse what was queued before records were; what is left are control writes."""
+        waiting = [ticket for ticket in group if not _is_control(ticket)]
+        self._observer.commit_failed([ticket.work.door for ticket in waiting if type(ticket.work) is EventDraft])
+        self._settle_all(waiting, self._fresh(refusal))
+        return [ticket for ticket in group if _is_control(ticket)]
 
     def _refuse_records(self, refusal: Refused) -> None:
         self._records_refused = refusal
