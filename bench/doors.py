@@ -1,0 +1,154 @@
+"""Rows of the two doors: calls per second and how long they take, against empty servers of the same framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median
+
+from bench.disk import fdatasync_ms
+from bench.load import Job, Load
+from bench.plan import Plan
+from bench.processes import daemon, drive, yardstick
+from bench.report import Line
+
+CONNECTIONS = 64
+#: 64 callers over gRPC as eight processes of eight threads: calls of one channel share its connection.
+CHANNELS = 8
+_FDATASYNCS = 200
+#: The share of the goal for one record on its own that is not the disk's.
+ALONE_FSYNCS, ALONE_MS = 3, 0.5
+
+#: A server to be measured: its name, its port, and how to make it.
+_Drive = Callable[[float], Load]
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What a row has to reach: calls per second, and the share of the yardstick's."""
+
+    rate: float
+    share: float = 0.0
+    p99_ms: float = 0.0
+
+
+def http_load(plan: Plan) -> list[Line]:
+    """The ceiling of the HTTP load generator, so that it is seen not to be what is measured."""
+    return [_ceiling(plan, "http-load", "http-canned", "http-record", (CONNECTIONS, 1))]
+
+
+def grpc_load(plan: Plan) -> list[Line]:
+    """The ceiling of the gRPC load generator."""
+    return [_ceiling(plan, "grpc-load", "grpc-canned", "grpc-record", (CHANNELS, CONNECTIONS // CHANNELS))]
+
+
+def _ceiling(plan: Plan, name: str, server: str, kind: str, callers: tuple[int, int]) -> Line:
+    with yardstick(server) as (port, _):
+        load = drive(Job(kind, port, *callers, plan.seconds, "x" * 51))
+    how = "the load generator against a socket that answers without reading: what is measured must stay well below"
+    return Line(name, load.rate, "/s", None, "", None, how)
+
+
+def http_record(plan: Plan) -> list[Line]:
+    """POST /v1/usage/record, without request ids."""
+    return _http(plan, "http-record", _Goal(8_000, 0.4, 25))
+
+
+def http_record_ids(plan: Plan) -> list[Line]:
+    """The same, each record with an id of its own."""
+    return _http(plan, "http-record-ids", _Goal(8_000, 0.4, 25))
+
+
+def http_preflight(plan: Plan) -> list[Line]:
+    """POST /v1/preflight."""
+    return _http(plan, "http-preflight", _Goal(8_000))
+
+
+def _http(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
+    with ExitStack() as stack:
+        running = stack.enter_context(daemon(plan.folder / kind))
+        port, _ = stack.enter_context(yardstick("aiohttp-empty"))
+        callers = (CONNECTIONS, 1)
+        ours, theirs = _in_turn(
+            plan,
+            lambda seconds: drive(Job(kind, running.http_port, *callers, seconds, running.key)),
+            lambda seconds: drive(Job(kind, port, *callers, seconds, running.key)),
+        )
+    against = f"{CONNECTIONS} connections; yardstick: an empty aiohttp handler on uvloop under the same load"
+    return list(_lines(kind, ours, theirs, goal, against))
+
+
+def grpc_preflight(plan: Plan) -> list[Line]:
+    """UsageService.Preflight."""
+    return _grpc(plan, "grpc-preflight", _Goal(0, 0.65))
+
+
+def grpc_record(plan: Plan) -> list[Line]:
+    """UsageService.Record, without request ids."""
+    return _grpc(plan, "grpc-record", _Goal(2_000))
+
+
+def grpc_record_ids(plan: Plan) -> list[Line]:
+    """The same, each record with an id of its own."""
+    return _grpc(plan, "grpc-record-ids", _Goal(2_000))
+
+
+def _grpc(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
+    callers = (CHANNELS, CONNECTIONS // CHANNELS)
+    with ExitStack() as stack:
+        running = stack.enter_context(daemon(plan.folder / kind))
+        empties = [stack.enter_context(yardstick(name))[0] for name in ("grpc-threads", "grpc-aio")]
+        ours, *theirs = _in_turn(
+            plan,
+            *(
+                lambda seconds, port=port: drive(Job(kind, port, *callers, seconds, running.key))
+                for port in (running.grpc_port, *empties)
+            ),
+        )
+    rates = [median(load.rate for load in loads) for loads in theirs]
+    fastest = theirs[rates.index(max(rates))]
+    against = (
+        f"{CHANNELS} channels of {CONNECTIONS // CHANNELS} callers; yardstick: the faster empty server of grpcio, "
+        f"bytes in and bytes out (threads {rates[0]:,.0f}/s, aio {rates[1]:,.0f}/s)"
+    )
+    return list(_lines(kind, ours, fastest, goal, against))
+
+
+def http_alone(plan: Plan) -> list[Line]:
+    """One record at a time on one connection: what the disk costs, and what we add."""
+    with daemon(plan.folder / "alone") as running:
+        syncs, (ours,) = [], ([],)
+        for _ in range(plan.rounds):
+            syncs.append(fdatasync_ms(plan.folder, _FDATASYNCS))
+            ours.append(drive(Job("http-record", running.http_port, 1, 1, plan.seconds, running.key)))
+    sync_ms, p50_ms = median(syncs), median(load.p50_ms for load in ours)
+    limit_ms = ALONE_FSYNCS * sync_ms + ALONE_MS
+    how = "p50 with one connection; yardstick: fdatasync of 4 KiB on the same file system"
+    goal = f"≤ {ALONE_FSYNCS} × fdatasync + {ALONE_MS} ms = {limit_ms:.2f} ms"
+    return [Line("http-alone", p50_ms, "ms", sync_ms, goal, p50_ms <= limit_ms, how)]
+
+
+def _in_turn(plan: Plan, *servers: _Drive) -> list[list[Load]]:
+    """The loads of each server, measured in turn so that what else the machine does meets all of them."""
+    for each in servers:
+        each(plan.seconds / 4)
+    loads: list[list[Load]] = [[] for _ in servers]
+    for _ in range(plan.rounds):
+        for held, each in zip(loads, servers, strict=True):
+            held.append(each(plan.seconds))
+    return loads
+
+
+def _lines(name: str, ours: list[Load], theirs: list[Load], goal: _Goal, against: str) -> Iterator[Line]:
+    rate, empty = median(load.rate for load in ours), median(load.rate for load in theirs)
+    # Of a pair measured one after the other both met the same machine: the median of their ratios, not their ratio.
+    share = median(mine.rate / other.rate for mine, other in zip(ours, theirs, strict=True))
+    wanted = [f"≥ {goal.rate:,.0f} /s"] if goal.rate else []
+    wanted += [f"≥ {goal.share} of empty"] if goal.share else []
+    yield Line(name, rate, "/s", rate / share, " and ".join(wanted), rate >= goal.rate and share >= goal.share, against)
+    p99_ms, their_p99_ms = median(load.p99_ms for load in ours), median(load.p99_ms for load in theirs)
+    p99_goal = f"≤ {goal.p99_ms:g} ms" if goal.p99_ms else ""
+    is_met = p99_ms <= goal.p99_ms if goal.p99_ms else None
+    spread = f"p99 of the same runs; rates from {min(o.rate for o in ours):,.0f} to {max(o.rate for o in ours):,.0f}"
+    yield Line(f"{name}-p99", p99_ms, "ms", their_p99_ms, p99_goal, is_met, f"{spread} (empty: {empty:,.0f})")

@@ -1,0 +1,156 @@
+"""The load generator: callers that each send a request, wait for its answer and send the next, over raw sockets.
+
+Run as a process of its own (`python -m bench.load`) with a Job as JSON on stdin; prints a Load as JSON. Requests are
+made beforehand and answers are looked at only as far as it takes to know that they are good and complete, so that one
+core of this drives more than one core of any server in Python can answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import uvloop
+
+from bench import http2, traffic
+
+#: Answers before this are not counted: connections open, caches fill.
+WARM_UP_S = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to send: `kind` is one of KINDS; `calls` are concurrent on each of `connections`."""
+
+    kind: str
+    port: int
+    connections: int
+    calls: int
+    seconds: float
+    key: str = ""
+
+
+@dataclass
+class Load:
+    """What came of it: good answers a second, and their latencies in milliseconds."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+class Tally:
+    """Counts answers and their times."""
+
+    def __init__(self) -> None:
+        self.counting = False
+        self.over = False
+        self.latencies_s: list[float] = []
+        self.failures: Counter[str] = Counter()
+
+    def answered(self, sent_s: float, failure: str) -> None:
+        """One answer is complete; `failure` is "" or what was wrong with it."""
+        if failure:
+            self.failures[failure] += 1
+        elif self.counting:
+            self.latencies_s.append(time.perf_counter() - sent_s)
+
+    def load(self, seconds: float) -> Load:
+        """The sums."""
+        ordered = sorted(self.latencies_s) or [0.0]
+        at = [ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 for share in (0.5, 0.99, 1.0)]
+        return Load(len(self.latencies_s) / seconds, *at, dict(self.failures))
+
+
+class HttpCaller(asyncio.Protocol):
+    """One keep-alive connection, one request at a time."""
+
+    def __init__(self, requests: Iterator[bytes], tally: Tally) -> None:
+        self._requests = requests
+        self._tally = tally
+        self._held = b""
+        self._sent_s = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        if not self._tally.over:
+            self._sent_s = time.perf_counter()
+            self._transport.write(next(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+        end = data.find(b"\r\n\r\n")
+        start = data.find(b"Content-Length: ", 0, end) + 16
+        if end < 0 or len(data) < end + 4 + int(data[start : data.find(b"\r\n", start)]):
+            self._held = data
+            return
+        self._held = b""
+        self._tally.answered(self._sent_s, "" if data[9:12] == b"200" else data[end + 4 : end + 204].decode())
+        self._send()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if not self._tally.over:
+            self._tally.failures["connection lost"] += 1
+
+
+def http_requests(job: Job) -> Iterator[bytes]:
+    """What an HTTP job sends."""
+    if job.kind == "http-preflight":
+        return traffic.http_requests("/v1/preflight", traffic.preflight_bodies(), job.key, with_ids=False)
+    bodies = traffic.record_bodies()
+    return traffic.http_requests("/v1/usage/record", bodies, job.key, with_ids=job.kind == "http-record-ids")
+
+
+def grpc_messages(job: Job) -> tuple[str, Iterator[bytes]]:
+    """The path and the messages of a gRPC job."""
+    if job.kind == "grpc-preflight":
+        return "/costd.v1.UsageService/Preflight", traffic.preflight_messages()
+    return "/costd.v1.UsageService/Record", traffic.record_messages(with_ids=job.kind == "grpc-record-ids")
+
+
+KINDS = ("http-record", "http-record-ids", "http-preflight", "grpc-record", "grpc-record-ids", "grpc-preflight")
+
+
+def _callers(job: Job, tally: Tally) -> Callable[[], asyncio.Protocol]:
+    assert job.kind in KINDS, job.kind
+    if job.kind.startswith("http"):
+        requests = http_requests(job)
+        return lambda: HttpCaller(requests, tally)
+    path, messages = grpc_messages(job)
+    return lambda: http2.GrpcCaller(path, job.key, messages, job.calls, tally)
+
+
+async def run(job: Job) -> Load:
+    """Run a job to its end."""
+    tally = Tally()
+    make = _callers(job, tally)
+    loop = asyncio.get_running_loop()
+    for _ in range(job.connections):
+        await loop.create_connection(make, "127.0.0.1", job.port)
+    await asyncio.sleep(WARM_UP_S)
+    tally.counting = True
+    started_s = time.perf_counter()
+    await asyncio.sleep(job.seconds)
+    tally.counting, tally.over = False, True
+    return tally.load(time.perf_counter() - started_s)
+
+
+def main() -> None:
+    """Job in, Load out."""
+    print(json.dumps(asdict(uvloop.run(run(Job(**json.load(sys.stdin)))))))
+
+
+if __name__ == "__main__":
+    main()

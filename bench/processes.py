@@ -1,0 +1,147 @@
+"""Processes under measurement: the daemon and the yardsticks on one core, the load on another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.load import Job, Load
+
+SERVER_CORE, LOAD_CORE = 0, 1
+START_S = 20.0
+
+
+def pinned(core: int) -> list[str]:
+    """What to put before a command to keep it on one core; nothing where there is no second core or no taskset."""
+    if (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
+        return []
+    return ["taskset", "-c", str(core)]
+
+
+def python(core: int, *arguments: str) -> list[str]:
+    """This interpreter on that core."""
+    return [*pinned(core), sys.executable, *arguments]
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running daemon."""
+
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    http_port: int
+    grpc_port: int
+    key: str
+
+    def resident_bytes(self) -> int:
+        """The memory it holds now."""
+        return resident_bytes(self.process.pid)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait until everything is on disk and the log folded into the database."""
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(60) != 0:
+            raise RuntimeError(f"costd ended with {self.process.returncode}; see {_log_path(self.data_dir)}")
+
+
+def resident_bytes(pid: int) -> int:
+    """A process's resident memory, shared libraries included."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"process {pid} has no VmRSS")
+
+
+def spawn_daemon(data_dir: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """Start a daemon; `ready_path(data_dir)` appears when it is ready."""
+    ready_path(data_dir).unlink(missing_ok=True)
+    command = python(SERVER_CORE, "-m", "costd", "run", "--data-dir", str(data_dir), "--log-level", "warning")
+    command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+    command += ["--ready-file", str(ready_path(data_dir)), *flags]
+    # Settings of the machine's own must not bend the figures.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COSTD_")}
+    with _log_path(data_dir).open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+
+def wait_for_daemon(process: subprocess.Popen[bytes], data_dir: Path) -> Daemon:
+    """Wait until it is ready; RuntimeError where it ends instead."""
+    path = ready_path(data_dir)
+    deadline_s = time.monotonic() + START_S
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            raise RuntimeError(f"costd did not get ready:\n{_log_path(data_dir).read_text()}")
+        time.sleep(0.002)
+    ready = json.loads(path.read_text())
+    http_port, grpc_port = (int(ready[door].rpartition(":")[2]) for door in ("http", "grpc"))
+    return Daemon(process, data_dir, http_port, grpc_port, Path(ready["admin_key_file"]).read_text().strip())
+
+
+def ready_path(data_dir: Path) -> Path:
+    """Where a daemon says that it is ready."""
+    return data_dir.with_name(f"{data_dir.name}.ready.json")
+
+
+def _log_path(data_dir: Path) -> Path:
+    return data_dir.with_name(f"{data_dir.name}.log")
+
+
+@contextmanager
+def daemon(data_dir: Path, *flags: str) -> Iterator[Daemon]:
+    """A daemon for the time of a `with`."""
+    process = spawn_daemon(data_dir, *flags)
+    try:
+        running = wait_for_daemon(process, data_dir)
+        yield running
+        if process.poll() is None:
+            running.stop()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def yardstick(name: str) -> Iterator[tuple[int, int]]:
+    """A server of bench.yardsticks for the time of a `with`: its port and its process id."""
+    process = subprocess.Popen(python(SERVER_CORE, "-m", "bench.yardsticks", name), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline()), process.pid
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def drive(job: Job) -> Load:
+    """Run a job on the other core; RuntimeError where anything but good answers came."""
+    done = subprocess.run(
+        python(LOAD_CORE, "-m", "bench.load"),
+        input=json.dumps(asdict(job)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=job.seconds + 60,
+    )
+    load = Load(**json.loads(done.stdout))
+    if load.failures:
+        raise RuntimeError(f"{job.kind}: {load.failures}")
+    return load
+
+
+def post(port: int, request: bytes) -> bytes:
+    """Send one HTTP request on a connection of its own; the head of the answer. OSError when nobody is there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        return connection.recv(65_536)
