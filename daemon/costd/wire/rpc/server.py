@@ -88,8 +88,6 @@ class RpcServer:
         self._health.stop()
         self._server.stop(grace_s).wait(grace_s + _END_S)
         self._pools.close()
-        if self._socket is not None:
-            self._socket.remove()
 
     def _bind(self, address: str) -> int:
         try:

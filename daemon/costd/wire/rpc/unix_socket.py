@@ -1,4 +1,4 @@
-"""The unix socket's file: for its owner alone, never taken from a living daemon, never left behind."""
+"""The unix socket's file: for its owner alone, and never taken from a living daemon. gRPC removes it at the end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _PROBE_TIMEOUT_S = 1.0
 
 
 class SocketFile:
-    """The file at `path`; make_way(), then bind under private(), at the end remove()."""
+    """The file at `path`: make_way(), then bind under private()."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity: tuple[int, int] | None = None
 
     def make_way(self) -> None:
         """Make the folder, and remove the socket of a daemon that is gone; SetupError for anything else there.
@@ -67,17 +66,3 @@ class SocketFile:
         finally:
             os.umask(before)
         self.path.chmod(0o600)
-        self._identity = _identity(self.path)
-
-    def remove(self) -> None:
-        """Remove the file, if it is still the one that was bound."""
-        if self._identity is not None and _identity(self.path) == self._identity:
-            self.path.unlink(missing_ok=True)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
