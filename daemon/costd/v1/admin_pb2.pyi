@@ -20,6 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Key(_message.Message):
+    """A key without its secret."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -33,18 +35,27 @@ class Key(_message.Message):
     LAST_USED_MS_FIELD_NUMBER: _builtins.int
     REVOKED_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """A UUID."""
     name: _builtins.str
+    """What its maker called it; need not be unique."""
     key_prefix: _builtins.str
     """The beginning of the secret, enough to recognise it."""
     team: _builtins.str
+    """The team it is bound to; empty where it is not."""
     project: _builtins.str
+    """The project it is bound to."""
     source_app: _builtins.str
+    """The application it is bound to."""
     created_ms: _builtins.int
-    """UTC milliseconds; 0 where it did not happen."""
+    """When it was made, UTC milliseconds."""
     last_used_ms: _builtins.int
+    """When it was last used, UTC milliseconds; 0 if never."""
     revoked_ms: _builtins.int
+    """When it was revoked, UTC milliseconds; 0 while it is in force."""
     @_builtins.property
-    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it may do: "ingest", "read", "admin", "source"."""
+
     def __init__(
         self,
         *,
@@ -69,6 +80,8 @@ Global___Key: _TypeAlias = Key  # noqa: Y015
 
 @_typing.final
 class CreateKeyRequest(_message.Message):
+    """A key to be made."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -80,10 +93,13 @@ class CreateKeyRequest(_message.Message):
     name: _builtins.str
     """At most 256 characters; need not be unique."""
     team: _builtins.str
-    """What the key is bound to; empty binds nothing."""
+    """The team to bind it to: it then records for no other. Empty binds nothing."""
     project: _builtins.str
+    """The project to bind it to."""
     source_app: _builtins.str
+    """The application to bind it to."""
     description: _builtins.str
+    """What it is for; at most 256 characters."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"ingest", "read", "admin", "source"; ingest and read when empty."""
@@ -108,6 +124,8 @@ Global___CreateKeyRequest: _TypeAlias = CreateKeyRequest  # noqa: Y015
 
 @_typing.final
 class CreateKeyResponse(_message.Message):
+    """A key that is in force."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
@@ -115,7 +133,9 @@ class CreateKeyResponse(_message.Message):
     secret: _builtins.str
     """ct_live_…: shown once."""
     @_builtins.property
-    def key(self) -> Global___Key: ...
+    def key(self) -> Global___Key:
+        """All but its secret."""
+
     def __init__(
         self,
         *,
@@ -132,6 +152,8 @@ Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
 
 @_typing.final
 class ListKeysRequest(_message.Message):
+    """Asks for every key."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -147,11 +169,15 @@ Global___ListKeysRequest: _TypeAlias = ListKeysRequest  # noqa: Y015
 
 @_typing.final
 class ListKeysResponse(_message.Message):
+    """Keys."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Key]: ...
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Key]:
+        """Newest first, revoked ones included."""
+
     def __init__(
         self,
         *,
@@ -167,6 +193,8 @@ Global___ListKeysResponse: _TypeAlias = ListKeysResponse  # noqa: Y015
 
 @_typing.final
 class RevokeKeyRequest(_message.Message):
+    """The key to revoke."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -187,6 +215,8 @@ Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
 
 @_typing.final
 class StatusRequest(_message.Message):
+    """Asks how the daemon is."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -202,6 +232,8 @@ Global___StatusRequest: _TypeAlias = StatusRequest  # noqa: Y015
 
 @_typing.final
 class StatusResponse(_message.Message):
+    """How the daemon is."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -228,34 +260,55 @@ class StatusResponse(_message.Message):
     SOCKET_PATH_FIELD_NUMBER: _builtins.int
     AUTH_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """Of costd."""
     data_dir: _builtins.str
+    """Where its ledger is."""
     state: _builtins.str
-    """"ok" or "not_ready", and why."""
+    """"ok" or "not_ready"."""
     started_ms: _builtins.int
+    """When it was started, UTC milliseconds."""
     queued_records: _builtins.int
+    """Records that wait to be written."""
     queued_bytes: _builtins.int
+    """What they weigh."""
     queue_max_records: _builtins.int
+    """How many may wait."""
     queue_max_bytes: _builtins.int
+    """What they may weigh."""
     last_commit_ms: _builtins.int
     """UTC milliseconds of the last commit; 0 if there was none since the start."""
     database_bytes: _builtins.int
+    """Size of the database file."""
     wal_bytes: _builtins.int
+    """Size of its write-ahead log."""
     events: _builtins.int
-    """Records held, and since the start: accepted, recognised as duplicates, refused."""
+    """Records held now."""
     accepted: _builtins.int
+    """Records accepted since the start."""
     duplicates: _builtins.int
+    """Records recognised as duplicates since the start."""
     rejected: _builtins.int
+    """Records refused since the start."""
     freshness: _builtins.str
-    """fresh, stale, very_stale or no_data."""
+    """Of the newest record: fresh (under 15 minutes), stale (under an hour), very_stale or no_data."""
     price_list: _builtins.str
+    """Version of the price list in use."""
     grpc_address: _builtins.str
+    """"host:port" of the gRPC door; empty where it is off."""
     http_address: _builtins.str
+    """"host:port" of the HTTP door."""
     socket_path: _builtins.str
+    """Path of the unix socket; empty where there is none."""
     auth: _builtins.bool
+    """Whether callers need a key."""
     @_builtins.property
-    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why it is not ready, a sentence each."""
+
     @_builtins.property
-    def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderFreshness]: ...
+    def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderFreshness]:
+        """The same for each provider."""
+
     def __init__(
         self,
         *,
@@ -293,14 +346,19 @@ Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
 
 @_typing.final
 class ProviderFreshness(_message.Message):
+    """How fresh the records of one provider are."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PROVIDER_FIELD_NUMBER: _builtins.int
     NEWEST_MS_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
+    """The provider's id."""
     newest_ms: _builtins.int
+    """Time of its newest record, UTC milliseconds."""
     freshness: _builtins.str
+    """As in StatusResponse."""
     def __init__(
         self,
         *,
@@ -318,6 +376,8 @@ Global___ProviderFreshness: _TypeAlias = ProviderFreshness  # noqa: Y015
 
 @_typing.final
 class CheckRequest(_message.Message):
+    """Asks for the check."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -333,6 +393,8 @@ Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
 
 @_typing.final
 class CheckResponse(_message.Message):
+    """What the check found."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     OK_FIELD_NUMBER: _builtins.int
@@ -340,8 +402,11 @@ class CheckResponse(_message.Message):
     ROLLUPS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
+    """Whether everything holds."""
     events: _builtins.int
+    """Records that were compared."""
     rollups: _builtins.int
+    """Rollups that they were compared with."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What does not hold, a sentence each; at most 100."""

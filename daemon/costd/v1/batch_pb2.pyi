@@ -27,6 +27,7 @@ class _RecordOutcome:
 class _RecordOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RECORD_OUTCOME_UNSPECIFIED: _RecordOutcome.ValueType  # 0
+    """Never sent."""
     RECORD_OUTCOME_ACCEPTED: _RecordOutcome.ValueType  # 1
     """It is on disk, new."""
     RECORD_OUTCOME_DUPLICATE: _RecordOutcome.ValueType  # 2
@@ -42,6 +43,7 @@ class RecordOutcome(_RecordOutcome, metaclass=_RecordOutcomeEnumTypeWrapper):
     """What became of one record of a batch."""
 
 RECORD_OUTCOME_UNSPECIFIED: RecordOutcome.ValueType  # 0
+"""Never sent."""
 RECORD_OUTCOME_ACCEPTED: RecordOutcome.ValueType  # 1
 """It is on disk, new."""
 RECORD_OUTCOME_DUPLICATE: RecordOutcome.ValueType  # 2
@@ -139,16 +141,24 @@ class RecordColumns(_message.Message):
 
     @_builtins.property
     def input_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """What they used; empty: none. Inclusive, as in RecordRequest."""
+        """What they used; empty: none. Inclusive, as in RecordRequest: tokens in,"""
 
     @_builtins.property
-    def output_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def output_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """tokens out,"""
+
     @_builtins.property
-    def cache_read_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def cache_read_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of those in, tokens read from a cache"""
+
     @_builtins.property
-    def cache_write_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def cache_write_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """and tokens written to one,"""
+
     @_builtins.property
-    def output_reasoning_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def output_reasoning_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of those out, tokens of reasoning."""
+
     @_builtins.property
     def latency_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """How long the calls took, in milliseconds; -1 where unknown."""
@@ -224,6 +234,8 @@ Global___OtherUnits: _TypeAlias = OtherUnits  # noqa: Y015
 
 @_typing.final
 class RecordBatchRequest(_message.Message):
+    """Records to be recorded in one call."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
@@ -274,8 +286,9 @@ class RecordRefusal(_message.Message):
     record: _builtins.int
     """The record's position in the batch, from 0."""
     field: _builtins.str
-    """The field that is wrong, and what about it."""
+    """The field that is wrong."""
     reason: _builtins.str
+    """What is wrong about it."""
     def __init__(
         self,
         *,
@@ -293,6 +306,8 @@ Global___RecordRefusal: _TypeAlias = RecordRefusal  # noqa: Y015
 
 @_typing.final
 class RecordBatchResponse(_message.Message):
+    """What became of a batch."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
@@ -311,9 +326,11 @@ class RecordBatchResponse(_message.Message):
     event_ids: _builtins.bytes
     """The records' event ids, 16 bytes each (a UUID), zeros where one was refused."""
     accepted: _builtins.int
-    """How many records had each fate."""
+    """How many records are new on disk."""
     duplicates: _builtins.int
+    """How many were held already."""
     refused: _builtins.int
+    """How many were refused."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___RecordOutcome.ValueType]:
         """An outcome for each record, in order."""
@@ -323,7 +340,9 @@ class RecordBatchResponse(_message.Message):
         """What each cost in nano-USD; -1 where it is unpriced or was refused."""
 
     @_builtins.property
-    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordRefusal]: ...
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordRefusal]:
+        """Why each refused record was refused."""
+
     def __init__(
         self,
         *,
@@ -347,6 +366,8 @@ Global___RecordBatchResponse: _TypeAlias = RecordBatchResponse  # noqa: Y015
 
 @_typing.final
 class RecordStreamRequest(_message.Message):
+    """One message of a stream of records."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
@@ -355,9 +376,13 @@ class RecordStreamRequest(_message.Message):
     sequence: _builtins.int
     """Grows by one with every message of a stream, from 1."""
     @_builtins.property
-    def record(self) -> _record_pb2.RecordRequest: ...
+    def record(self) -> _record_pb2.RecordRequest:
+        """One record."""
+
     @_builtins.property
-    def batch(self) -> Global___RecordBatchRequest: ...
+    def batch(self) -> Global___RecordBatchRequest:
+        """Several."""
+
     def __init__(
         self,
         *,
@@ -377,6 +402,8 @@ Global___RecordStreamRequest: _TypeAlias = RecordStreamRequest  # noqa: Y015
 
 @_typing.final
 class RecordStreamResponse(_message.Message):
+    """How far a stream of records is settled."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
@@ -417,8 +444,9 @@ class StreamItem(_message.Message):
     outcome: Global___RecordOutcome.ValueType
     """Of a single record."""
     field: _builtins.str
-    """Why it was refused, "" where it was not."""
+    """The field that is wrong, where it was refused for one."""
     reason: _builtins.str
+    """Why it was refused, "" where it was not."""
     @_builtins.property
     def batch(self) -> Global___RecordBatchResponse:
         """Of a batch that was not simply accepted as a whole."""

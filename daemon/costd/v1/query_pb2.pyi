@@ -20,6 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SummarizeRequest(_message.Message):
+    """What to add up, and how to group it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -89,6 +91,8 @@ Global___SummarizeRequest: _TypeAlias = SummarizeRequest  # noqa: Y015
 
 @_typing.final
 class SummarizeResponse(_message.Message):
+    """Sums."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: _builtins.int
@@ -117,6 +121,8 @@ Global___SummarizeResponse: _TypeAlias = SummarizeResponse  # noqa: Y015
 
 @_typing.final
 class SummaryRow(_message.Message):
+    """The sums of one group."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -154,12 +160,19 @@ class SummaryRow(_message.Message):
     bucket_ms: _builtins.int
     """Start of the bucket, UTC milliseconds; 0 without buckets."""
     requests: _builtins.int
+    """Records."""
     errors: _builtins.int
+    """Records of calls that failed."""
     input_tokens: _builtins.int
+    """Tokens in, those read from and written to a cache included."""
     output_tokens: _builtins.int
+    """Tokens out, reasoning included."""
     cache_read_tokens: _builtins.int
+    """Tokens read from a cache."""
     cache_write_tokens: _builtins.int
+    """Tokens written to a cache."""
     reasoning_tokens: _builtins.int
+    """Tokens of reasoning."""
     cost_usd: _builtins.str
     """The exact cost in USD as decimal text ("12.00214"): a sum over a year may be past 64 bits of nano-USD."""
     unpriced: _builtins.int
@@ -196,6 +209,8 @@ Global___SummaryRow: _TypeAlias = SummaryRow  # noqa: Y015
 
 @_typing.final
 class ListEventsRequest(_message.Message):
+    """Which records to list."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -224,6 +239,8 @@ Global___ListEventsRequest: _TypeAlias = ListEventsRequest  # noqa: Y015
 
 @_typing.final
 class ListEventsResponse(_message.Message):
+    """One page of records."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
@@ -231,7 +248,9 @@ class ListEventsResponse(_message.Message):
     next_cursor: _builtins.str
     """Empty when there are no more."""
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]: ...
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -327,19 +346,25 @@ class Event(_message.Message):
     UNRATED_UNITS_FIELD_NUMBER: _builtins.int
     PRICE_CONTEXT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
+    """The record's own id, a UUID."""
     request_id: _builtins.str
+    """The caller's id; empty where it sent none."""
     time_ms: _builtins.int
-    """UTC milliseconds: when the call was made, and when its record was accepted."""
+    """When the call was made, UTC milliseconds."""
     received_ms: _builtins.int
+    """When its record was accepted, UTC milliseconds."""
     cost_nano_usd: _builtins.int
+    """Its cost in nano-USD; absent while no price matches."""
     cost_source: _builtins.str
     """Where the cost came from: "list" (the price list), "caller" or "" (unpriced)."""
     price_version: _builtins.str
     """The version of the price list, where it came from one."""
     latency_ms: _builtins.int
+    """How long the call took, where the caller said."""
     status: _builtins.str
     """The status as the caller sent it."""
     job: _builtins.str
+    """The application's own id of the job."""
     @_builtins.property
     def dimensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The dimensions that are not empty, by name."""
@@ -353,7 +378,9 @@ class Event(_message.Message):
         """Units that the matched price has no rate for."""
 
     @_builtins.property
-    def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What selected the price variant."""
+
     def __init__(
         self,
         *,

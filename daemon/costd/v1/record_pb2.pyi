@@ -53,8 +53,9 @@ class Dimensions(_message.Message):
     job: _builtins.str
     """The application's own id of the job; kept with the event, not a dimension of reports."""
     prompt_key: _builtins.str
-    """The prompt this call was made with, and its version."""
+    """The prompt this call was made with."""
     prompt_version: _builtins.str
+    """The version of that prompt."""
     endpoint: _builtins.str
     """The provider's endpoint ("chat/completions", …)."""
     @_builtins.property
@@ -121,6 +122,8 @@ Global___Quantity: _TypeAlias = Quantity  # noqa: Y015
 
 @_typing.final
 class RecordRequest(_message.Message):
+    """A call that was made."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -156,7 +159,7 @@ class RecordRequest(_message.Message):
     status: _builtins.str
     """"success", "error" or the caller's own word (then an error); empty means success."""
     latency_ms: _builtins.int
-    """How long the call took."""
+    """How long the call took, in milliseconds; at most a week."""
     time_ms: _builtins.int
     """When the call was made, UTC milliseconds since 1970; now when absent. At most 35 days ago (a setting) and
     5 minutes ahead.
@@ -164,13 +167,17 @@ class RecordRequest(_message.Message):
     cost_nano_usd: _builtins.int
     """What the caller says it cost, in nano-USD, at most 10^15. It wins over the price list."""
     @_builtins.property
-    def dimensions(self) -> Global___Dimensions: ...
+    def dimensions(self) -> Global___Dimensions:
+        """Who made it, and for what."""
+
     @_builtins.property
     def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quantity]:
         """What the call used; inclusive counts, as in PreflightRequest."""
 
     @_builtins.property
-    def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What selects a price variant, as in PreflightRequest; at most 16 entries."""
+
     def __init__(
         self,
         *,
@@ -204,6 +211,8 @@ Global___RecordRequest: _TypeAlias = RecordRequest  # noqa: Y015
 
 @_typing.final
 class RecordResponse(_message.Message):
+    """A record that is on disk."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
@@ -220,7 +229,9 @@ class RecordResponse(_message.Message):
     duplicate: _builtins.bool
     """Whether this record was already held; then this is the first answer again, and nothing was added."""
     @_builtins.property
-    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences for people, as in PreflightResponse."""
+
     def __init__(
         self,
         *,

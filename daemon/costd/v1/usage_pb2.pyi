@@ -41,6 +41,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PreflightRequest(_message.Message):
+    """A call about to be made."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -70,7 +72,9 @@ class PreflightRequest(_message.Message):
     request_id: _builtins.str
     """An id of the caller's own; one is issued (a UUIDv7) when empty. Send it again with the record."""
     @_builtins.property
-    def dimensions(self) -> _record_pb2.Dimensions: ...
+    def dimensions(self) -> _record_pb2.Dimensions:
+        """Who is about to make it, and for what."""
+
     @_builtins.property
     def estimated_units(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.Quantity]:
         """The most the call may use. Token counts are inclusive: input_tokens contains cache reads and writes,
@@ -79,7 +83,9 @@ class PreflightRequest(_message.Message):
 
     @_builtins.property
     def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What selects a price variant at the provider: {"service_tier": "priority"}, {"processing": "batch"}, …"""
+        """What selects a price variant at the provider: {"service_tier": "priority"}, {"processing": "batch"}, …;
+        at most 16 entries.
+        """
 
     def __init__(
         self,
@@ -99,6 +105,8 @@ Global___PreflightRequest: _TypeAlias = PreflightRequest  # noqa: Y015
 
 @_typing.final
 class PreflightResponse(_message.Message):
+    """Whether a call may be made."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ALLOW_FIELD_NUMBER: _builtins.int
