@@ -158,6 +158,8 @@ def _plain(path: str) -> str:
 def _reason(what: str) -> str:
     """`Expected `str | null`, got `int`` → `must be a string or null, not a whole number`."""
     expected = _EXPECTED.fullmatch(what)
+    if what.lower().startswith("invalid value"):
+        return "must be one of the values that GET /openapi.json lists"  # without the value: it may be anything
     if expected is None:
         return what[:1].lower() + what[1:]
     wanted = " or ".join(_WORDS.get(name, name) for name in expected[1].split(" | "))
