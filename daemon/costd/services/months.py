@@ -12,6 +12,7 @@ from costd.domain.ids import uuid_text
 from costd.domain.money import MAX_ENTRY_NANO, usd_text
 from costd.domain.units import MAX_QUANTITY
 from costd.domain.usage import FINGERPRINT_BYTES, check_string
+from costd.services.access import check_binding
 from costd.services.metering import reason_of
 from costd.store.ledger import Change, Commit, Stored
 from costd.store.months import MonthEntry, insert_month_entry
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _FIRST_YEAR = 2000
 _LAST_YEAR = 2100
+#: Where an entry is filed that names no project or product, and whose key is not bound to one.
+DEFAULT_PROJECT = "Production"
+DEFAULT_PRODUCT = "default"
 _KNOWN_SERVICES = {
     name.lower(): name for name in ("OpenAI", "Anthropic", "Google", "Mistral", "Cohere", "Amazon", "Bedrock")
 }
@@ -50,10 +54,15 @@ class Months:
             caller.require("ingest")
             _check(entry, request_id)
             service = shown_service(entry.service)
+            filed = {
+                "service": service,
+                "project": check_binding(caller.project, entry.project, "project", caller.name) or DEFAULT_PROJECT,
+                "product": entry.product or DEFAULT_PRODUCT,
+            }
             fingerprint = blake2b(repr(("month", *astuple(entry))).encode(), digest_size=FINGERPRINT_BYTES).digest()
 
             def apply(commit: Commit) -> Stored:
-                named = MonthEntry(**{**_fields(entry), "service": service})  # type: ignore[arg-type]
+                named = MonthEntry(**{**_fields(entry), **filed})  # type: ignore[arg-type]
                 return insert_month_entry(
                     commit, caller.org_id, caller.key_id, named, service.lower(), request_id, fingerprint
                 )

@@ -25,7 +25,7 @@ from costd.wire.web.dashboard_structs import (
 from costd.wire.web.details import plain_details
 from costd.wire.web.failures import Required
 from costd.wire.web.fields import check_currency, is_number, usd_of, whole_of
-from costd.wire.web.ingest import DEFAULT_PRODUCT, DEFAULT_PROJECT, add_entry
+from costd.wire.web.ingest import add_entry
 from costd.wire.web.moments import FIRST_YEAR, month_of, previous_month
 from costd.wire.web.route import Call
 
@@ -168,8 +168,8 @@ async def add_manual(call: Call) -> object:
         service=sent.service,
         year=whole_of(sent.year, "year") or 0,
         month=whole_of(sent.month, "month") or 0,
-        project=sent.project or DEFAULT_PROJECT,
-        product=sent.product or DEFAULT_PRODUCT,
+        project=sent.project or "",
+        product=sent.product or "",
         amount_nano=amount_nano,
         details=plain_details("", category=sent.category, description=sent.description),
     )

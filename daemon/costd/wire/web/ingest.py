@@ -49,9 +49,6 @@ _TOKENS_FORM = "month (number), year (number), tokens_used (number)"
 _NUMBERS = {"cost": ("amount", "month", "year"), "tokens": ("month", "year", "tokens_used")}
 _FORMS = {"cost": _COST_FORM, "tokens": _TOKENS_FORM}
 
-DEFAULT_PROJECT = "Production"
-DEFAULT_PRODUCT = "default"
-
 _decoder: msgspec.json.Decoder[Entry] = body.decoder(Entry)
 
 
@@ -151,8 +148,8 @@ def _cost_entry(sent: CostEntry) -> MonthEntry:
         service=sent.service,
         year=whole_of(data.year, "data.year") or 0,
         month=whole_of(data.month, "data.month") or 0,
-        project=sent.project or DEFAULT_PROJECT,
-        product=sent.product or DEFAULT_PRODUCT,
+        project=sent.project or "",
+        product=sent.product or "",
         amount_nano=usd_of(data.amount, "data.amount", limit_nano=MAX_ENTRY_NANO),
         tokens_used=whole_of(data.tokens_used, "data.tokens_used"),
         details=plain_details(
@@ -177,8 +174,8 @@ def _tokens_entry(sent: TokensEntry) -> MonthEntry:
         service=sent.service,
         year=whole_of(data.year, "data.year") or 0,
         month=whole_of(data.month, "data.month") or 0,
-        project=sent.project or DEFAULT_PROJECT,
-        product=sent.product or DEFAULT_PRODUCT,
+        project=sent.project or "",
+        product=sent.product or "",
         amount_nano=usd_of(data.cost, "data.cost", limit_nano=MAX_ENTRY_NANO),
         tokens_used=whole_of(data.tokens_used, "data.tokens_used"),
         input_tokens=whole_of(data.input_tokens, "data.input_tokens"),
