@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -23,11 +23,9 @@ from costd.wire.rpc.refusals import refuse
 
 Answer = Callable[[Caller, Any], Any]
 Exchange = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
+Read = Callable[[Iterator[bytes]], Any]
 OnRefusal = Callable[[Refused], None]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-#: What a message that cannot be decoded becomes: grpcio would answer INTERNAL by itself, for the caller's mistake.
-UNDECODABLE: Final = object()
 
 _BEARER = "bearer "
 
@@ -43,26 +41,20 @@ def token_of(metadata: Any) -> str | None:
     return token
 
 
-def decoder(method: MethodDescriptor) -> Callable[[bytes], Any]:
-    """Reads the method's request, or gives UNDECODABLE."""
+def reader(method: MethodDescriptor) -> Read:
+    """Takes the next message of a call; the function it gives raises Invalid where it is none, or there is none."""
     parse = GetMessageClass(method.input_type).FromString
 
-    def decode(data: bytes) -> Any:
+    def read(requests: Iterator[bytes]) -> Any:
+        data = next(requests, None)
+        if data is None:
+            raise Invalid("", f"{method.full_name} takes a message, and none came")
         try:
             return parse(data)
-        except Exception:
-            return UNDECODABLE
+        except Exception:  # whatever the bytes do to the parser is their sender's mistake
+            raise Invalid("", f"the message cannot be decoded as {method.input_type.full_name}") from None
 
-    return decode
-
-
-def received(requests: Iterator[Any], method: MethodDescriptor) -> Any:
-    """The next message of a call; Invalid where it is not one, or there is none."""
-    request = next(requests, None)
-    if request is None or request is UNDECODABLE:
-        missing = "the call carries no message" if request is None else "the message cannot be decoded"
-        raise Invalid("", f"{missing}: {method.full_name} takes a {method.input_type.full_name}")
-    return request
+    return read
 
 
 class Endpoint(NamedTuple):
@@ -81,13 +73,13 @@ def unary(
     method: MethodDescriptor, answer: Answer, access: Access, pool: CallPool, refused: OnRefusal = ignore
 ) -> Endpoint:
     """One message in, one out, from a caller with a key."""
-    authenticate = access.authenticate
+    authenticate, read = access.authenticate, reader(method)
 
     def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         try:
             try:
                 caller = authenticate(token_of(context.invocation_metadata()))
-                request = received(requests, method)
+                request = read(requests)
             except Refused as refusal:
                 refused(refusal)
                 raise
@@ -119,7 +111,9 @@ def _endpoint(
 ) -> Endpoint:
     behave.experimental_thread_pool = pool
     make = grpc.stream_stream_rpc_method_handler if streaming else grpc.stream_unary_rpc_method_handler
-    handler: Handler = make(behave, decoder(method), GetMessageClass(method.output_type).SerializeToString)
+    # Messages are decoded by ourselves, in the call's own thread: grpcio would do it in the one thread that serves all
+    # calls, and answer INTERNAL where it fails.
+    handler: Handler = make(behave, None, GetMessageClass(method.output_type).SerializeToString)
     return Endpoint(handler, pool, refused)
 
 

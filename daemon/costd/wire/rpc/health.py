@@ -16,7 +16,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
 from costd.domain.errors import NotFound, Overloaded
-from costd.wire.rpc.calls import Exchange, received
+from costd.wire.rpc.calls import Exchange, reader
 from costd.wire.rpc.pools import MAX_WATCHES
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -57,9 +57,10 @@ class HealthService:
             "List": self._list,
             "Watch": self._watch,
         }[method.name]
+        read = reader(method)
 
-        def exchange(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            return answer(received(requests, method), context)
+        def exchange(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            return answer(read(requests), context)
 
         return exchange
 

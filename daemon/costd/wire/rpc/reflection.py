@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from costd.wire.rpc.calls import Exchange, received
+from costd.wire.rpc.calls import Exchange, reader
 
 SERVICE = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -26,13 +26,9 @@ class ReflectionService:
 
     def exchange(self, method: MethodDescriptor) -> Exchange:
         """What answers `method` (ServerReflectionInfo)."""
+        read = reader(method)
 
-        def exchange(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            return self._answer(_decoded(requests, method), context)
+        def exchange(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            return self._answer((read(iter((data,))) for data in requests), context)
 
         return exchange
-
-
-def _decoded(requests: Iterator[Any], method: MethodDescriptor) -> Iterator[Any]:
-    for request in requests:
-        yield received(iter((request,)), method)
