@@ -6,11 +6,11 @@ and leaving what it does not know to the list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from costd.domain.price_table import Found, PriceTable
-from costd.domain.rates import Context, RateCard, Unknowable
+from costd.domain.rates import Context, Linear, RateCard, Unknowable
 from costd.domain.units import Quantity, UnitRegistry
 
 #: Enough for every model, spelling and tier a busy host uses at once; callers' inventions cannot grow memory past it.
@@ -33,6 +33,14 @@ class Quote(NamedTuple):
     warnings: tuple[str, ...] = ()
     unrated: tuple[str, ...] = ()
     unmapped_tier: str = ""
+
+
+class ColumnPrice(NamedTuple):
+    """The price of a model for records by columns; `linear` is None where each record needs a quote of its own."""
+
+    provider: str
+    linear: Linear | None
+    unmapped_tier: str
 
 
 class PriceBook:
@@ -62,16 +70,30 @@ class PriceBook:
         `provider` may be ""; both names come as people send them. `context` selects variants, such as
         (("processing", "batch"),). Raises Invalid where counts do not fit into what contains them.
         """
+        entry = self._entry(provider, model, context)
+        return entry if isinstance(entry, Quote) else entry.quote(units, at_ms)
+
+    def price_columns(
+        self, provider: str, model: str, columns: Sequence[str], first_ms: int, last_ms: int, context: Context = ()
+    ) -> ColumnPrice | Quote:
+        """How to price many records of one model at once, made between two moments, that used `columns` alone.
+
+        A Quote where the model has no price: it is every record's.
+        """
+        entry = self._entry(provider, model, context)
+        return entry if isinstance(entry, Quote) else entry.columns(columns, first_ms, last_ms)
+
+    def _entry(self, provider: str, model: str, context: Context) -> _Entry | Quote:
         entry = self._entries.get((provider, model, context))
-        if entry is None:
-            miss = self._misses.get((provider, model))
-            if miss is not None:
-                return miss
-            found = self._table.find(provider.strip(), model.strip())
-            if found is None:
-                return self._remember_miss(provider, model)
-            entry = self._remember(provider, model, context, found)
-        return entry.quote(units, at_ms)
+        if entry is not None:
+            return entry
+        miss = self._misses.get((provider, model))
+        if miss is not None:
+            return miss
+        found = self._table.find(provider.strip(), model.strip())
+        if found is None:
+            return self._remember_miss(provider, model)
+        return self._remember(provider, model, context, found)
 
     def canonical_provider(self, provider: str) -> str:
         """The one lower-case id of a provider named by a caller; its own words, trimmed, where the list has none."""
@@ -118,6 +140,10 @@ class _Entry:
         if cost is not None:
             return Quote(cost, self._provider, self._model.id, self._warnings, (), self._unmapped)
         return self._quote_fully(card, units)
+
+    def columns(self, columns: Sequence[str], first_ms: int, last_ms: int) -> ColumnPrice:
+        card = self._model.steady_card(first_ms, last_ms, self._context)
+        return ColumnPrice(self._provider, card.linear(columns) if card else None, self._unmapped)
 
     def _quote_fully(self, card: RateCard, units: Mapping[str, Quantity]) -> Quote:
         cost = card.cost_nano(units)

@@ -8,7 +8,7 @@ ModelPrice.calc_price) and genai_prices.decompose.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import combinations
@@ -44,6 +44,19 @@ class Minimum(NamedTuple):
 
     units: tuple[str, ...]
     quantity: int
+
+
+class Linear(NamedTuple):
+    """A rate card over given columns of counts: nano-USD = sum(count * factor) / denominator, rounded half-even.
+
+    The factors are those of the bracket that the input tokens fall into (`thresholds`, exclusive, ascending).
+    `rated` says of each column whether the card has a rate for it.
+    """
+
+    thresholds: tuple[int, ...]
+    brackets: tuple[tuple[int, ...], ...]
+    denominator: int
+    rated: tuple[bool, ...]
 
 
 class ModelPrices:
@@ -82,6 +95,12 @@ class ModelPrices:
             rates = self.rates(at_ms, dict(context))
             card = self._cards[key] = RateCard(rates, self._units, self._minimum)
         return card
+
+    def steady_card(self, first_ms: int, last_ms: int, context: Context) -> RateCard | None:
+        """The rate card of a whole period, None where it changes within it."""
+        if self._times or (self._dates and bisect_right(self._dates, first_ms) != bisect_right(self._dates, last_ms)):
+            return None
+        return self.card(first_ms, context)
 
     def rates(self, at_ms: int, context: Mapping[str, str]) -> Rates:
         """The rates that hold at a time: the last active price, with the first active variant of each unit over it."""
@@ -205,6 +224,28 @@ class RateCard:
                 raise _too_small(unit, units)
             leaves[unit.name] = count
         return self._total(leaves, counts, scale)
+
+    def linear(self, columns: Sequence[str]) -> Linear | None:
+        """The cost as a sum over `columns`, which nest and are all that was used; None where it is not one."""
+        if self.defect or self._minimum is not None or PER_REQUEST in self._brackets[0]:
+            return None
+        leaves: dict[str, dict[str, int]] = {}
+        for unit in self._priced:
+            share = {unit.name: 1}
+            for part in unit.parts:
+                for name, weight in leaves[part].items():
+                    share[name] = share.get(name, 0) - weight
+            leaves[unit.name] = share
+        brackets = []
+        for rates in self._brackets:
+            total = dict.fromkeys(columns, 0)
+            for name, share in leaves.items():
+                for column, weight in share.items():
+                    if column in total:
+                        total[column] += weight * rates[name]
+            brackets.append(tuple(total[column] for column in columns))
+        rated = tuple(column in self._rated for column in columns)
+        return Linear(tuple(self._thresholds), tuple(brackets), self._denominator, rated)
 
     def unrated(self, units: Mapping[str, Quantity]) -> tuple[str, ...]:
         """The units above zero that neither they nor anything containing them has a rate for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from costd.domain.series import Series
@@ -22,9 +23,27 @@ ROLLUP_AMOUNTS = (
     "timed",
 )
 
+#: Upper bounds of the histogram of latencies: from a short embedding to a long stream. The ledger keeps counts by
+#: these bounds (series_latency.bucket is an index into them): a change needs a migration.
+LATENCY_BOUNDS_MS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
+
 
 class Sums(NamedTuple):
-    """What one transaction added to one series in one hour: an integer for each of ROLLUP_AMOUNTS."""
+    """What one transaction added to one series in one hour: an integer for each of ROLLUP_AMOUNTS, and latencies."""
 
+    series_id: int
     series: Series
     amounts: list[int]
+    latencies_ms: list[int]
+
+
+class LabelledTotals(NamedTuple):
+    """What the ledger has ever held of one label set.
+
+    `amounts` are ROLLUP_AMOUNTS, `buckets` counts of latencies, one more than LATENCY_BOUNDS_MS.
+    """
+
+    first_series_id: int
+    labels: tuple[str, ...]
+    amounts: Sequence[int]
+    buckets: Sequence[int]

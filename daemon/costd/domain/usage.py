@@ -28,6 +28,8 @@ _STATUS_CLASSES = {
     "sandbox": SANDBOX,
 }
 
+Hasher = blake2b
+
 Units = Mapping[str, int | Decimal]
 
 
@@ -59,9 +61,36 @@ class Usage(NamedTuple):
     context: tuple[tuple[str, str], ...] = ()
     request_id: str = ""
 
+    def shared(self) -> tuple[object, ...]:
+        """The part of the content that many records have in common; tags are a set, in whatever order they came."""
+        tags = tuple(sorted(set(self.tags))) if self.tags else ()
+        return (*self[:2], *self[3:7], *self[8:11], tags, *self[12:14], self.context)
+
     def fingerprint(self) -> bytes:
-        """A digest of everything the caller sent but the id: equal exactly when the content is equal."""
-        return blake2b(repr(tuple(self)[:-1]).encode(), digest_size=FINGERPRINT_BYTES).digest()
+        """A digest of everything the caller sent but the id: equal exactly when the content is equal.
+
+        A count of zero says nothing, and is left out.
+        """
+        units = ";".join([f"{name}={amount}" for name, amount in self.units if amount])
+        own = own_content(units, self.latency_ms, self.at_ms, self.cost_nano, self.job)
+        return fingerprint(shared_content(self.shared()), own)
+
+
+def shared_content(shared: tuple[object, ...]) -> Hasher:
+    """The beginning of the fingerprint of every record that shares this (see Usage.shared)."""
+    return blake2b(repr(shared).encode(), digest_size=FINGERPRINT_BYTES)
+
+
+def own_content(units: str, latency_ms: int | None, at_ms: int | None, cost_nano: int | None, job: str) -> str:
+    """What a fingerprint says of a record alone; `units` are "name=amount", sorted, joined by ";", without zeros."""
+    return f"{units}|{latency_ms}|{at_ms}|{cost_nano}|{job}"
+
+
+def fingerprint(shared: Hasher, own: str) -> bytes:
+    """The digest of shared and own content together."""
+    whole = shared.copy()
+    whole.update(own.encode("utf-8", "surrogatepass"))
+    return whole.digest()
 
 
 class TimeLimits(NamedTuple):

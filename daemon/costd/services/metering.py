@@ -69,7 +69,7 @@ class Metering:
         try:
             caller.require("ingest")
             try:
-                draft, quote = self._draft(caller, usage, door)
+                draft, quote = self.draft(caller, usage, door)
             except (Invalid, Forbidden) as refusal:
                 if not usage.request_id:
                     raise
@@ -79,7 +79,8 @@ class Metering:
             self._metrics.rejected(door, reason_of(refusal))
             raise
 
-    def _draft(self, caller: Caller, usage: Usage, door: str) -> tuple[EventDraft, Quote]:
+    def draft(self, caller: Caller, usage: Usage, door: str) -> tuple[EventDraft, Quote]:
+        """The row a record becomes, and its price; raises Invalid or Forbidden."""
         now_ms = self._clock.now_ms()
         if not usage.model:
             raise Invalid("model", "is required: the model as the provider names it")
@@ -138,7 +139,7 @@ class Metering:
 
         def apply(commit: Commit) -> Stored:
             held = find_requests(commit.connection, [key]).get(key)
-            answer = refusal if held is None else stored_event(commit.connection, held, fingerprint)
+            answer = refusal if held is None else stored_event(commit, held, fingerprint)
             if isinstance(answer, Refused):
                 self._metrics.rejected(door, reason_of(answer))
                 raise answer

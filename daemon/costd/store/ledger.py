@@ -86,12 +86,24 @@ class Commit:
         self.units: dict[tuple[int, int, str], int] = {}
         self.interned: list[Series] = []
         self.newest: dict[tuple[int, str], int] = {}
+        #: The last rollup (hour, series) that is in the totals already: what is added up to it must go there as well.
+        self.totalled = ledger.totalled
 
     def take_seq(self) -> int:
         """The next number of the ledger's sequence."""
         seq = self.next_seq
         self.next_seq += 1
         return seq
+
+    def take_seqs(self, count: int) -> int:
+        """The next `count` numbers of the ledger's sequence; the first of them."""
+        seq = self.next_seq
+        self.next_seq += count
+        return seq
+
+    def public_id(self, seq: int) -> int:
+        """The public id of any item, of this commit or one before it."""
+        return self.event_id(seq) if seq >= self.first_seq else event_id_of(self.connection, seq)
 
     def event_id(self, seq: int) -> int:
         """The public id of the item that this commit numbered `seq`."""
@@ -102,13 +114,16 @@ class Commit:
         if at_ms > self.newest.get((org_id, provider), 0):
             self.newest[org_id, provider] = at_ms
 
-    def add_to_rollup(self, hour: int, series_id: int, series: Series, amounts: Sequence[int]) -> None:
-        """Add `amounts` (ROLLUP_AMOUNTS) to the rollup of this hour and series."""
+    def add_to_rollup(
+        self, hour: int, series_id: int, series: Series, amounts: Sequence[int], latencies_ms: Sequence[int] = ()
+    ) -> None:
+        """Add `amounts` (ROLLUP_AMOUNTS) to the rollup of this hour and series; latencies are for the metrics."""
         held = self.sums.get((hour, series_id))
         if held is None:
-            self.sums[hour, series_id] = Sums(series, list(amounts))
+            self.sums[hour, series_id] = Sums(series_id, series, list(amounts), list(latencies_ms))
         else:
             held.amounts[:] = map(int.__add__, held.amounts, amounts)
+            held.latencies_ms.extend(latencies_ms)
 
     def add_unit_to_rollup(self, hour: int, series_id: int, unit: str, quantity: int | Decimal) -> None:
         """Add a quantity of a unit without a column to its rollup, in millionths, half-even."""
@@ -119,7 +134,9 @@ class Commit:
         """Write the rollups and the commit's own row."""
         if self.sums:
             rows = [(*key, *_split_cost(sums.amounts)) for key, sums in self.sums.items()]
-            insert_rows(self.connection, _INTO_ROLLUP, 15, rows, _ADD_ROLLUP)
+            insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
+            late = [row[1:] for row in rows if row[:2] <= self.totalled]
+            insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, late, ADD_AMOUNTS)
         if self.units:
             unit_rows = [(*key, *divmod(micro, MICRO)) for key, micro in self.units.items()]
             insert_rows(self.connection, _INTO_ROLLUP_UNIT, 5, unit_rows, _ADD_ROLLUP_UNIT)
@@ -150,6 +167,9 @@ class Ledger:
             for org, provider, newest_ms in connection.execute("SELECT * FROM provider_freshness")
         }
         self._stored_newest = dict(self.newest)
+        self.totalled: tuple[int, int] = connection.execute(
+            "SELECT totalled_hour, totalled_series_id FROM ledger_state"
+        ).fetchone()
 
     def begin(self, connection: sqlite3.Connection, now_ms: int) -> Commit:
         """Start a commit on a connection that is already inside its transaction."""
@@ -158,6 +178,7 @@ class Ledger:
     def committed(self, commit: Commit) -> None:
         """Take over what a commit did, once it is on disk."""
         self._next_seq = commit.next_seq
+        self.totalled = commit.totalled
         for key, ms in commit.newest.items():
             if self.lags(*key, ms):
                 self._stored_newest[key] = ms
@@ -201,16 +222,17 @@ class Ledger:
             events.append(self._row(commit, seq, draft))
             outcomes.append(Stored(commit.event_id(seq), seq, duplicate=False))
         if events:
-            insert_rows(commit.connection, _INTO_EVENT, 13, events)
+            insert_rows(commit.connection, INTO_EVENT, EVENT_COLUMNS, events)
         if requests:
-            insert_rows(commit.connection, _INTO_REQUEST, 4, requests)
+            insert_rows(commit.connection, INTO_REQUEST, 4, requests)
         return outcomes
 
     def _row(self, commit: Commit, seq: int, draft: EventDraft) -> tuple[Any, ...]:
         series = draft.series
         series_id = self.intern(commit, series)
         hour = draft.at_ms // 3_600_000
-        commit.add_to_rollup(hour, series_id, series, draft_amounts(draft))
+        latencies_ms = () if draft.latency_ms is None else (draft.latency_ms,)
+        commit.add_to_rollup(hour, series_id, series, draft_amounts(draft), latencies_ms)
         for unit, quantity in draft.rare:
             commit.add_unit_to_rollup(hour, series_id, unit, quantity)
         commit.heard_of(series.org_id, series.provider, draft.at_ms)
@@ -352,21 +374,21 @@ def _split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
     return (*amounts[:cost], *divmod(amounts[cost], NANO_PER_USD), *amounts[cost + 1 :])
 
 
-def stored_event(connection: sqlite3.Connection, request: Request, fingerprint: bytes) -> Stored | Conflict:
+def stored_event(commit: Commit, request: Request, fingerprint: bytes) -> Stored | Conflict:
     """The first answer to a request that is held, or Conflict where it stood for other content."""
     if request.fingerprint != fingerprint:
         return Conflict()
-    row = connection.execute(
+    row = commit.connection.execute(
         "SELECT e.cost_nano, s.provider, e.at_ms FROM event e JOIN series s ON s.id = e.series_id WHERE e.seq = ?",
         (request.seq,),
     ).fetchone()
-    return Stored(event_id_of(connection, request.seq), request.seq, True, *(row or ()))
+    return Stored(commit.public_id(request.seq), request.seq, True, *(row or ()))
 
 
 def _repeated(commit: Commit, earlier: Request, fingerprint: bytes, draft: EventDraft | None) -> Stored | Conflict:
     """The outcome for a record whose request id is held already, on disk or (`draft`) earlier in this commit."""
     if draft is None:
-        return stored_event(commit.connection, earlier, fingerprint)
+        return stored_event(commit, earlier, fingerprint)
     if draft.fingerprint != fingerprint:
         return Conflict()
     return Stored(commit.event_id(earlier.seq), earlier.seq, True, draft.cost_nano, draft.series.provider, draft.at_ms)
@@ -374,20 +396,24 @@ def _repeated(commit: Commit, earlier: Request, fingerprint: bytes, draft: Event
 
 _LOOKUP_ROWS = 512
 
-_INTO_EVENT = (
+EVENT_COLUMNS = 13
+INTO_EVENT = (
     "INSERT INTO event (seq, at_ms, charged_ms, series_id, input_tokens, output_tokens, cache_read_tokens, "
     "cache_write_tokens, reasoning_tokens, cost_nano, price_source_id, latency_ms, extra)"
 )
-_INTO_REQUEST = "INSERT INTO request (seq, org_id, request_id, fingerprint)"
+INTO_REQUEST = "INSERT INTO request (seq, org_id, request_id, fingerprint)"
 _INTO_SERIES = (
     f"INSERT INTO series (digest, {', '.join(Series._fields)}) VALUES (?{', ?' * len(Series._fields)}) RETURNING id"
 )
 _ROLLUP_SUMS = tuple(name for name in ROLLUP_AMOUNTS if name != "cost_nano")
-_INTO_ROLLUP = (
-    "INSERT INTO rollup (hour, series_id, requests, errors, input_tokens, output_tokens, cache_read_tokens, "
-    "cache_write_tokens, reasoning_tokens, cost_usd, cost_nano, unpriced, unrated, latency_ms, timed)"
+#: The columns of sums in rollups and totals.
+AMOUNT_COLUMNS = (
+    "requests, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, "
+    "cost_usd, cost_nano, unpriced, unrated, latency_ms, timed"
 )
-_ADD_ROLLUP = (
+_INTO_ROLLUP = f"INSERT INTO rollup (hour, series_id, {AMOUNT_COLUMNS})"
+_INTO_SERIES_TOTAL = f"INSERT INTO series_total (series_id, {AMOUNT_COLUMNS})"
+ADD_AMOUNTS = (
     " ON CONFLICT DO UPDATE SET "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in _ROLLUP_SUMS)
     + f", cost_usd = cost_usd + excluded.cost_usd + (cost_nano + excluded.cost_nano) / {NANO_PER_USD}"

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from costd.domain.errors import Conflict
-from costd.store.ledger import Commit, Stored, event_id_of, find_requests, stored_request_id
+from costd.store.ledger import Commit, Stored, find_requests, stored_request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def insert_month_entry(
         if earlier is not None:
             if earlier.fingerprint != fingerprint:
                 raise Conflict
-            return Stored(event_id_of(commit.connection, earlier.seq), earlier.seq, duplicate=True)
+            return Stored(commit.public_id(earlier.seq), earlier.seq, duplicate=True)
     seq = commit.take_seq()
     if request_id:
         commit.connection.execute(

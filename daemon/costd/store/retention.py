@@ -52,7 +52,7 @@ def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
         return 0
     _lose_completeness(commit, cutoff_ms + limits.future_ms)
     deleted = 0
-    for table in ("event", "request", "adjustment"):
+    for table in ("event", "request", "record_batch", "adjustment"):
         deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (through,)).rowcount
     deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq <= ?", (through,)).rowcount
     return deleted

@@ -19,11 +19,12 @@ class Ticket(Generic[T]):
     waiter wants, in the waiter's own time.
     """
 
-    __slots__ = ("_convert", "_error", "_future", "_gate", "_loop", "outcome", "size", "work")
+    __slots__ = ("_convert", "_error", "_future", "_gate", "_loop", "outcome", "records", "size", "work")
 
-    def __init__(self, work: Any, size: int, convert: Callable[[Any], T]) -> None:
+    def __init__(self, work: Any, size: int, convert: Callable[[Any], T], records: int = 1) -> None:
         self.work = work
         self.size = size
+        self.records = records
         self._convert = convert
         self.outcome: Any = None
         self._error: BaseException | None = None

@@ -21,7 +21,8 @@ from costd.clock import Clock
 from costd.domain.errors import CostdError, OutOfSpace, Overloaded, Refused, Unavailable
 from costd.domain.rollup import Sums
 from costd.store import connection as database
-from costd.store.ledger import Change, Commit, EventDraft, Ledger
+from costd.store.batches import OUTCOME_WORDS, BatchStored, ColumnBatch, store_batch
+from costd.store.ledger import Change, Commit, EventDraft, Ledger, Stored
 from costd.store.space import DiskReserve
 from costd.store.ticket import Ticket, wake
 
@@ -30,6 +31,8 @@ MAX_GROUP = 4_096
 #: What a queued draft weighs beyond its text: the tuple, its numbers and the ticket, measured with tracemalloc.
 DRAFT_OVERHEAD_BYTES = 900
 CHANGE_BYTES = 1_000
+#: The same for a record in a batch by columns: a dozen numbers.
+COLUMN_RECORD_BYTES = 400
 #: Room for the text that a record brings along, when the question is whether another one would fit.
 _TEXT_BYTES = 400
 
@@ -78,6 +81,7 @@ class Writer:
         self.queued_records = 0
         self.queued_bytes = 0
         self.last_commit_ms: int | None = None
+        #: When the step began that the thread is at, each bounded by one wait for the disk; None while it has no work.
         self.busy_since_s: float | None = None
         self.commits = 0
         self.failed_commits = 0
@@ -118,6 +122,13 @@ class Writer:
         size = DRAFT_OVERHEAD_BYTES + len(draft.extra or "") + len(draft.request_id)
         return self._enqueue(Ticket(draft, size, convert))
 
+    def submit_batch(self, batch: ColumnBatch, convert: Callable[[Any], T]) -> Ticket[T]:
+        """Queue a batch of records: all of it is stored in one transaction, or none."""
+        if self._records_refused is not None:
+            raise self._fresh(self._records_refused)
+        records = max(1, len(batch.place))
+        return self._enqueue(Ticket(batch, CHANGE_BYTES + records * COLUMN_RECORD_BYTES, convert, records))
+
     def submit(self, change: Change, convert: Callable[[Any], T] = lambda outcome: outcome) -> Ticket[T]:
         """Queue any other write."""
         if self._records_refused is not None and not change.control:
@@ -131,7 +142,7 @@ class Writer:
             if self.queued_records >= self.max_records or self.queued_bytes + ticket.size > self.max_bytes:
                 raise Overloaded
             self._queue.append(ticket)
-            self.queued_records += 1
+            self.queued_records += ticket.records
             self.queued_bytes += ticket.size
             self._wakeup.notify()
         return ticket
@@ -173,6 +184,7 @@ class Writer:
     def _run(self) -> None:
         while True:
             group = self._take_group()
+            self._step()
             if group:
                 self._work(group)
             elif self._closing:
@@ -180,16 +192,24 @@ class Writer:
             if self._records_refused is not None:
                 self._try_to_resume()
             self._checkpoint_if_due()
+            self.busy_since_s = None
         self._close()
 
     def _take_group(self) -> list[Ticket[Any]]:
         with self._wakeup:
             if not self._queue and not self._closing:
                 self._wakeup.wait(TICK_S)
-            return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+            group: list[Ticket[Any]] = []
+            records = 0
+            while self._queue and records < MAX_GROUP:
+                group.append(self._queue.popleft())
+                records += group[-1].records
+            return group
+
+    def _step(self) -> None:
+        self.busy_since_s = self._clock.monotonic_s()
 
     def _work(self, group: list[Ticket[Any]]) -> None:
-        self.busy_since_s = self._clock.monotonic_s()
         try:
             taken = group if self._records_refused is None else self._turn_away(group, self._records_refused)
             if taken:
@@ -198,9 +218,9 @@ class Writer:
             _log.exception("the writer met an unexpected error")
             self._settle_all(group, error)
         finally:
-            self.busy_since_s = None
+            self._step()
             with self._wakeup:
-                self.queued_records -= len(group)
+                self.queued_records -= sum(ticket.records for ticket in group)
                 self.queued_bytes -= sum(ticket.size for ticket in group)
             wake(group)
 
@@ -224,6 +244,7 @@ class Writer:
         self._finish(commit, group)
 
     def _begin(self) -> Commit:
+        self._step()
         self._connection.execute("BEGIN IMMEDIATE")
         return self.ledger.begin(self._connection, self._clock.now_ms())
 
@@ -236,6 +257,9 @@ class Writer:
         for ticket in group:
             if type(ticket.work) is Change:
                 self._apply(commit, ticket)
+            elif type(ticket.work) is ColumnBatch:
+                stored = store_batch(commit, ticket.work)
+                ticket.settle(stored, stored if isinstance(stored, CostdError) else None)
         commit.seal()
 
     def _apply(self, commit: Commit, ticket: Ticket[Any]) -> None:
@@ -264,7 +288,12 @@ class Writer:
         for ticket in group:
             if type(ticket.work) is Change and ticket.work.after is not None and not ticket.refused:
                 ticket.work.after(ticket.outcome)
-        tally = Counter(_outcome(ticket) for ticket in group if type(ticket.work) is EventDraft)
+        tally: Counter[tuple[str, str]] = Counter()
+        for ticket in group:
+            if type(ticket.work) is EventDraft:
+                tally[ticket.work.door, _outcome(ticket.outcome)] += 1
+            elif type(ticket.work) is ColumnBatch:
+                tally.update(_batch_outcomes(ticket.work, ticket.outcome))
         self._observer.committed(list(commit.sums.values()), tally, self._clock.monotonic_s() - started_s)
 
     def _settle_all(self, group: Sequence[Ticket[Any]], error: BaseException) -> None:
@@ -288,7 +317,7 @@ class Writer:
         self.failed_commits += 1
         self.last_error = str(error)
         self.damaged = self.damaged or database.is_damage(error)
-        self._observer.commit_failed([ticket.work.door for ticket in group if type(ticket.work) is EventDraft])
+        self._observer.commit_failed([door for ticket in group for door in _doors(ticket.work)])
         if self._records_refused is None:
             _log.error("the storage refuses writes: %s", error, extra={"path": str(self.path)})
         # The reserve is kept for control writes: those that just failed for want of space get what it frees.
@@ -302,7 +331,7 @@ class Writer:
     def _turn_away(self, group: Sequence[Ticket[Any]], refusal: Refused) -> list[Ticket[Any]]:
         """Refuse what was queued before records were; what is left are control writes."""
         waiting = [ticket for ticket in group if not _is_control(ticket)]
-        self._observer.commit_failed([ticket.work.door for ticket in waiting if type(ticket.work) is EventDraft])
+        self._observer.commit_failed([door for ticket in waiting for door in _doors(ticket.work)])
         self._settle_all(waiting, self._fresh(refusal))
         return [ticket for ticket in group if _is_control(ticket)]
 
@@ -317,6 +346,7 @@ class Writer:
         try:
             # Gives the log's own space back first: on a full disk that may be all there is.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._step()
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("UPDATE ledger_state SET id = id")
             self._connection.execute("COMMIT")
@@ -353,6 +383,7 @@ class Writer:
         except sqlite3.Error as error:
             _log.warning("closing the database failed: %s", error)
         for _ in range(_REOPEN_TRIES):
+            self._step()
             try:
                 self._connection = database.connect(self.path)
                 self._connection.execute("SELECT count(*) FROM ledger_state").fetchone()
@@ -383,6 +414,7 @@ class Writer:
         if now_s < self._next_reset_s or self.wal_bytes() < RESET_BYTES:
             return
         self._next_reset_s = now_s + RESET_PAUSE_S
+        self._step()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
@@ -403,8 +435,22 @@ def _is_control(ticket: Ticket[Any]) -> bool:
     return type(ticket.work) is Change and ticket.work.control
 
 
-def _outcome(ticket: Ticket[Any]) -> tuple[str, str]:
-    stored = ticket.outcome
+def _outcome(stored: object) -> str:
     if isinstance(stored, CostdError):
-        return ticket.work.door, "conflict"
-    return ticket.work.door, "duplicate" if stored.duplicate else "accepted"
+        return "conflict"
+    return "duplicate" if isinstance(stored, Stored) and stored.duplicate else "accepted"
+
+
+def _batch_outcomes(batch: ColumnBatch, stored: object) -> dict[tuple[str, str], int]:
+    if not isinstance(stored, BatchStored):
+        return {(batch.door, "conflict"): batch.sent}
+    if stored.duplicate:
+        return {(batch.door, "duplicate"): batch.sent}
+    return {(batch.door, OUTCOME_WORDS[letter]): count for letter, count in Counter(stored.outcomes).items()}
+
+
+def _doors(work: object) -> list[str]:
+    """The door of every record in a piece of work."""
+    if isinstance(work, EventDraft):
+        return [work.door]
+    return [work.door] * work.sent if isinstance(work, ColumnBatch) else []

@@ -111,6 +111,17 @@ CREATE TABLE request (
 ) STRICT;
 CREATE UNIQUE INDEX request_by_id ON request (org_id, request_id);
 
+-- The callers' ids of whole batches. The batch is an item of its own; its accepted records follow it in the sequence.
+CREATE TABLE record_batch (
+  seq INTEGER PRIMARY KEY,
+  org_id INTEGER NOT NULL,
+  batch_id ANY NOT NULL,                -- as request.request_id
+  fingerprint BLOB NOT NULL,
+  records INTEGER NOT NULL,             -- as sent
+  answer TEXT                           -- JSON: what a retry is answered with; NULL where every record was accepted
+) STRICT;
+CREATE UNIQUE INDEX record_batch_by_id ON record_batch (org_id, batch_id);
+
 -- Sums of events and adjustments. A cost is cost_usd + cost_nano * 1e-9 with 0 <= cost_nano < 1e9, so that no sum
 -- of allowed records can overflow.
 CREATE TABLE rollup (
