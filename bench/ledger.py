@@ -77,7 +77,12 @@ def _draft(sample: traffic.Sample, now_ms: int, chance: random.Random) -> EventD
 def _rate_of_writer(folder: Path, seconds: float) -> float:
     path = folder / "writer.db"
     writer = Writer(
-        path, Clock(), Metrics(1_000), max_records=1 << 20, max_bytes=1 << 40, reserve=DiskReserve(folder, 1 << 20)
+        path,
+        Clock(),
+        Metrics(("source_app", "team", "project", "provider", "model", "status"), 2_000),
+        max_records=1 << 20,
+        max_bytes=1 << 40,
+        reserve=DiskReserve(folder, 1 << 20),
     )
     writer.start()
     source = drafts()

@@ -75,7 +75,7 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
         "limits.past_days": "3", "limits.future_minutes": "4", "limits.http_body_bytes": "2048",
         "retention.events_days": "50", "retention.rollups_days": "60", "shutdown.grace_s": "1.5",
         "disk.reserve_bytes": "0", "log.level": "error", "log.format": "json", "metrics.max_series": "9",
-        "ready_file": "/r",
+        "metrics.labels": "team,model", "ready_file": "/r",
     }  # fmt: skip
     assert set(texts) == {setting.name for setting in SETTINGS}
     by_flag = load(dict(texts), HOME).config
@@ -84,9 +84,10 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
     lines = [
         f"{name} = {text if name.split('.')[0] in numbers and text.replace('.', '').isdigit() else repr(text)}"
         for name, text in texts.items()
-        if name not in {"config", "insecure", "http.allowed_hosts"}
+        if name not in {"config", "insecure", "http.allowed_hosts", "metrics.labels"}
     ]
-    toml = "\n".join([*lines, "insecure = true", 'http.allowed_hosts = ["a.example", "b"]'])
+    lists = ['http.allowed_hosts = ["a.example", "b"]', 'metrics.labels = ["team", "model"]']
+    toml = "\n".join([*lines, "insecure = true", *lists])
     by_file = load({"config": write(tmp_path, toml)}, HOME).config
     for setting in SETTINGS:
         values = [made.value(setting.name) for made in (by_flag, by_variable, by_file)]
@@ -125,7 +126,7 @@ BAD = [
     ("limits.future_minutes", "x"), ("limits.http_body_bytes", "1 GiB"), ("retention.events_days", "44"),
     ("retention.rollups_days", "44"), ("shutdown.grace_s", "nan"), ("shutdown.grace_s", "inf"),
     ("shutdown.grace_s", "-1"), ("disk.reserve_bytes", "lots"), ("log.level", "loud"), ("log.format", "xml"),
-    ("metrics.max_series", "0"), ("ready_file", " "), ("config", "/nowhere/costd.toml"),
+    ("metrics.max_series", "0"), ("metrics.labels", "org_id"), ("metrics.labels", "team,team"), ("ready_file", " "), ("config", "/nowhere/costd.toml"),
 ]  # fmt: skip
 
 

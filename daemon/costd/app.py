@@ -42,6 +42,7 @@ from costd.store.price_sources import PriceSources, register_sources
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits
 from costd.store.space import DiskReserve
+from costd.store.totals import load_latencies, load_totals
 from costd.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Core:
     def _build(self, config: Config, clock: Clock, local_token: str) -> None:
         path = config.data_dir / DATABASE_NAME
         prices = load_price_list(config.data_dir)
-        metrics = Metrics(config.metrics.max_series, prices.version)
+        metrics = Metrics(config.metrics.labels, config.metrics.max_series, prices.version)
         self.writer = Writer(
             path,
             clock,
@@ -96,6 +97,9 @@ class Core:
             self.readers = Readers(path)
             with self.readers.snapshot() as connection:
                 access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
+            with self.readers.snapshot(unbounded=True) as connection:
+                labels = config.metrics.labels
+                metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             self.services = Services(
@@ -114,7 +118,7 @@ class Core:
             retention = RetentionLimits(
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
             )
-            self.upkeep = Upkeep(self.writer, access, retention)
+            self.upkeep = Upkeep(self.writer, self.readers, access, retention)
         except BaseException:
             self.writer.stop(1.0)
             raise

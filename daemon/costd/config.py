@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from costd.domain.errors import ConfigError
+from costd.domain.series import DIMENSIONS
 from costd.places import auto_socket, default_data_dir
 from costd.settings import (
     AUTO,
@@ -27,6 +28,7 @@ from costd.settings import (
     Switch,
     Truth,
     Whole,
+    Words,
 )
 
 __all__ = ["SETTINGS", "Address", "Config", "Loaded", "Setting", "load"]
@@ -207,12 +209,21 @@ class Log:
 class Metrics:
     """What Prometheus sees."""
 
+    labels: Annotated[
+        tuple[str, ...],
+        _Said(
+            Words(DIMENSIONS),
+            ["source_app", "team", "project", "provider", "model", "status"],
+            "The dimensions of a record that cost, tokens, requests and latency are shown by.",
+            default_text="source_app, team, project, provider, model, status",
+        ),
+    ]
     max_series: Annotated[
         int,
         _Said(
             Whole(1, 1_000_000),
             2000,
-            "Label combinations that /metrics shows one by one; those beyond are summed up as an overflow.",
+            "Series a metric may have (a histogram counts as one); what is beyond is summed up in the series other.",
         ),
     ]
 

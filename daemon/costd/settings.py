@@ -234,6 +234,38 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Words:
+    """A list of words out of a few, each at most once; as text, separated by commas."""
+
+    words: tuple[str, ...]
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "WORD,…"
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        return "must be a list, without repeats, out of " + ", ".join(f'"{word}"' for word in self.words)
+
+    def read(self, raw: object, *, is_text: bool) -> tuple[str, ...]:
+        """The words in lower case."""
+        if is_text:
+            raw = [part for part in _text(raw).split(",") if part.strip()]
+        if not isinstance(raw, Sequence) or isinstance(raw, str):
+            raise TypeError(raw)
+        read = tuple(_text(word).lower() for word in raw)
+        if len(set(read)) < len(read) or not set(read) <= set(self.words):
+            raise ValueError(raw)
+        return read
+
+    def show(self, value: object) -> object:
+        """A list."""
+        return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
 class HostNames:
     """A list of host names; as text, separated by commas."""
 

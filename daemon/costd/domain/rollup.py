@@ -38,12 +38,15 @@ class Sums(NamedTuple):
 
 
 class LabelledTotals(NamedTuple):
-    """What the ledger has ever held of one label set.
+    """What the ledger has ever held of one label set: an integer for each of ROLLUP_AMOUNTS."""
 
-    `amounts` are ROLLUP_AMOUNTS, `buckets` counts of latencies, one more than LATENCY_BOUNDS_MS.
-    """
-
-    first_series_id: int
     labels: tuple[str, ...]
     amounts: Sequence[int]
-    buckets: Sequence[int]
+
+
+class LabelledLatencies(NamedTuple):
+    """How many latencies of one label set fell into one bucket: up to LATENCY_BOUNDS_MS[bucket], or beyond all."""
+
+    labels: tuple[str, ...]
+    bucket: int
+    events: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from costd.domain.access import Caller
 from costd.metrics import Metrics, Readings
 from costd.store.integrity import CheckReport, check_ledger
 from costd.store.reader import Readers
+from costd.store.writer import RESET_BYTES
 
 if TYPE_CHECKING:
     from costd.store.writer import Writer
@@ -107,9 +109,12 @@ class Health:
             writer.queued_bytes,
             writer.max_records,
             writer.max_bytes,
-            self._database_bytes(),
+            database_bytes := self._database_bytes(),
+            database_bytes + self._free_bytes(),
             writer.wal_bytes(),
+            RESET_BYTES,
             writer.last_commit_ms,
+            None,  # nothing is forwarded anywhere yet, so nothing waits
             newest,
             ready=not self.problems(),
         )
@@ -150,6 +155,14 @@ class Health:
         caller.require("admin")
         with self._readers.snapshot(unbounded=True) as connection:
             return check_ledger(connection)
+
+    def _free_bytes(self) -> int:
+        """Room on the disk of the database."""
+        try:
+            disk = os.statvfs(self._writer.path.parent)
+        except OSError:
+            return 0
+        return disk.f_bavail * disk.f_frsize
 
     def _database_bytes(self) -> int:
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 from costd.domain.errors import Refused
 from costd.services.access import Access
 from costd.store.ledger import Change
+from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits, Step, retain
+from costd.store.totals import STEP_EVENTS, LatencyCounts, count_latencies, fold_rollups, store_latencies
 
 if TYPE_CHECKING:
     from costd.store.writer import Writer
@@ -17,10 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Retention, and writing down when keys were used."""
+    """Totals, retention, and writing down when keys were used."""
 
-    def __init__(self, writer: Writer, access: Access, limits: RetentionLimits) -> None:
+    def __init__(self, writer: Writer, readers: Readers, access: Access, limits: RetentionLimits) -> None:
         self._writer = writer
+        self._readers = readers
         self._access = access
         self._limits = limits
 
@@ -29,10 +33,30 @@ class Upkeep:
         try:
             if (flush := self._access.flush_last_used()) is not None:
                 await flush
+            while await self._fold_rollups():
+                pass
+            while await self._fold_latencies() >= STEP_EVENTS:
+                pass
             while not (await self._step()).done:
                 pass
         except Refused as refusal:
             _log.warning("upkeep put off: %s", refusal.message)
+
+    async def _fold_rollups(self) -> int:
+        folded: int = await self._writer.submit(Change(fold_rollups))
+        return folded
+
+    async def _fold_latencies(self) -> int:
+        """Count the latencies of the next events, beside the writer, and store the counts; how many events."""
+        counts = await asyncio.get_running_loop().run_in_executor(None, self._count_latencies)
+        events = counts.through_seq - counts.after_seq
+        if events:
+            await self._writer.submit(Change(lambda commit: store_latencies(commit, counts)))
+        return events
+
+    def _count_latencies(self) -> LatencyCounts:
+        with self._readers.snapshot() as connection:
+            return count_latencies(connection)
 
     async def _step(self) -> Step:
         return await self._writer.submit(Change(lambda commit: retain(commit, self._limits)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from costd.store.ledger import Commit
+from costd.store.totals import count_latencies, fold_rollups, store_latencies
 
 #: Rows deleted in one transaction: a few milliseconds, so that records never wait long behind it.
 STEP_ROWS = 2_000
@@ -51,6 +52,9 @@ def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
     if through is None:
         return 0
     _lose_completeness(commit, cutoff_ms + limits.future_ms)
+    # Usually long done by upkeep; what is not counted yet must be before it goes.
+    while (counts := count_latencies(connection, through)).through_seq > counts.after_seq:
+        store_latencies(commit, counts)
     deleted = 0
     for table in ("event", "request", "record_batch", "adjustment"):
         deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (through,)).rowcount
@@ -88,6 +92,8 @@ def _lose_completeness(commit: Commit, gone_before_ms: int) -> None:
 def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
     deleted = 0
     hour = cutoff_ms // _HOUR_MS
+    while commit.totalled[0] < hour and fold_rollups(commit):
+        pass
     for table in ("rollup", "rollup_unit"):
         keys = "hour, series_id" + (", unit" if table == "rollup_unit" else "")
         deleted += commit.connection.execute(

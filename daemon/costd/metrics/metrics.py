@@ -1,0 +1,131 @@
+"""Metrics as a whole: told by the writer and the services what happens, and read by Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from costd import __version__
+from costd.domain.rollup import LabelledLatencies, LabelledTotals, Sums
+from costd.metrics.counters import Counter, Histogram
+from costd.metrics.gauges import Readings, gauges
+from costd.metrics.usage import UsageByLabels
+
+#: A commit is one fsync: tenths of a millisecond on a good disk, seconds on one in trouble.
+_COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_COMMIT_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
+
+
+class Metrics(Collector):
+    """Every metric of the daemon. Safe to call from any thread; nothing here waits or raises."""
+
+    def __init__(self, labels: Sequence[str], max_series: int, price_version: str = "") -> None:
+        self._readings: Callable[[], Readings] | None = None
+        self._price_version = price_version
+        self._usage = UsageByLabels(labels, max_series)
+        self._accepted = Counter("costd_records_accepted", "Records written, by door.", ("door",))
+        self._duplicate = Counter("costd_records_duplicate", "Records that were already held, by door.", ("door",))
+        self._rejected = Counter("costd_records_rejected", "Records refused.", ("door", "reason"))
+        self._preflights = Counter("costd_preflights", "Preflights answered.", ("decision",))
+        self._unmapped = Counter(
+            "costd_unmapped_tiers", "Records with a service tier that no price knows, priced at standard."
+        )
+        self._failed = Counter("costd_commits_failed", "Transactions that the storage refused.")
+        self._commit_seconds = Histogram(
+            "costd_commit_duration_seconds", "Time of COMMIT with its fsync.", _COMMIT_SECONDS
+        )
+        self._commit_records = Histogram("costd_commit_records", "Records in a transaction.", _COMMIT_RECORDS)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    @property
+    def accepted(self) -> int:
+        """Records and month entries written since the start."""
+        return self._accepted.total()
+
+    @property
+    def duplicates(self) -> int:
+        """Records since the start that were already held."""
+        return self._duplicate.total()
+
+    @property
+    def rejections(self) -> int:
+        """Records refused since the start."""
+        return self._rejected.total()
+
+    # -- told by the writer -----------------------------------------------------------------------------------------
+
+    def load_usage(self, totals: Iterable[LabelledTotals], latencies: Iterable[LabelledLatencies]) -> None:
+        """Let the usage counters continue from what the ledger holds; before the first record."""
+        self._usage.load(totals, latencies)
+
+    def committed(self, sums: Sequence[Sums], tally: Mapping[tuple[str, str], int], duration_s: float) -> None:
+        """A transaction is durable; `tally` counts its records by (door, outcome)."""
+        records = 0
+        for (door, outcome), count in tally.items():
+            if outcome == "accepted":
+                records += count
+                self._accepted.add((door,), count)
+            elif outcome == "duplicate":
+                self.duplicate(door, count)
+            else:
+                self.rejected(door, outcome, count)
+        if records:
+            self._commit_records.observe(records)
+        self._commit_seconds.observe(duration_s)
+        self._usage.add(sums)
+
+    def commit_failed(self, doors: Sequence[str]) -> None:
+        """A transaction was refused by the storage; `doors` are those of its records."""
+        self._failed.add((), 1)
+        for door in doors:
+            self.rejected(door, "storage")
+
+    # -- told by the services ---------------------------------------------------------------------------------------
+
+    def entry(self, door: str, *, duplicate: bool) -> None:
+        """A month entry was written, or recognised as already held."""
+        if duplicate:
+            self.duplicate(door)
+        else:
+            self._accepted.add((door,), 1)
+
+    def duplicate(self, door: str, count: int = 1) -> None:
+        """Records were recognised as already held."""
+        self._duplicate.add((door,), count)
+
+    def rejected(self, door: str, reason: str, count: int = 1) -> None:
+        """Records were refused."""
+        self._rejected.add((door, reason), count)
+
+    def preflight(self, decision: str) -> None:
+        """A preflight was answered: "allow" or the reason it was denied for."""
+        self._preflights.add((decision,), 1)
+
+    def unmapped_tier(self) -> None:
+        """A provider named a service tier that no price knows."""
+        self._unmapped.add((), 1)
+
+    # -- read by Prometheus -----------------------------------------------------------------------------------------
+
+    def read_gauges_from(self, readings: Callable[[], Readings]) -> None:
+        """Ask `readings` for the gauges at every scrape."""
+        self._readings = readings
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return b"".join([*self._usage.expose(), generate_latest(self._registry)])
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics of the process, as they are now."""
+        for held in vars(self).values():
+            if isinstance(held, Counter | Histogram):
+                yield held.family()
+        build = GaugeMetricFamily("costd_build_info", "1, with what runs.", labels=("version", "prices"))
+        build.add_metric((__version__, self._price_version), 1)
+        yield build
+        if self._readings is not None:
+            yield from gauges(self._readings())
