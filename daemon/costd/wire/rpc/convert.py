@@ -74,10 +74,14 @@ def estimate(request: usage_pb2.PreflightRequest) -> Usage:
         said.provider,
         said.prompt_key,
         said.prompt_version,
-        tuple(said.tags),
+        tuple(said.tags) if said.tags else (),
         said.endpoint,
-        context=_context(request.price_context),
-        request_id=request.request_id,
+        SUCCESS,
+        None,
+        None,
+        None,
+        _context(request.price_context),
+        request.request_id,
     )
 
 
@@ -96,7 +100,7 @@ def usage(request: usage_pb2.RecordRequest) -> Usage:
         said.provider,
         said.prompt_key,
         said.prompt_version,
-        tuple(said.tags),
+        tuple(said.tags) if said.tags else (),
         said.endpoint,
         request.status or SUCCESS,
         request.latency_ms if request.HasField("latency_ms") else None,
@@ -149,13 +153,15 @@ def _decimal(text: str, field: str) -> int | Decimal:
 
 def decision(made: Decision) -> usage_pb2.PreflightResponse:
     """The answer to a preflight."""
-    return usage_pb2.PreflightResponse(
-        allow=made.allow,
-        request_id=made.request_id,
-        estimated_cost_nano_usd=made.estimated_cost_nano,
-        deny_reason=made.deny_reason or "",
-        warnings=made.warnings,
+    answer = usage_pb2.PreflightResponse(
+        allow=made.allow, request_id=made.request_id, estimated_cost_nano_usd=made.estimated_cost_nano
     )
+    # Seldom there, and each argument costs a sixth of the message.
+    if made.deny_reason:
+        answer.deny_reason = made.deny_reason
+    if made.warnings:
+        answer.warnings.extend(made.warnings)
+    return answer
 
 
 def receipt(given: Receipt) -> usage_pb2.RecordResponse:
