@@ -22,6 +22,7 @@ from costd.domain.price_table import PriceTable
 from costd.domain.pricebook import PriceBook
 from costd.domain.usage import TimeLimits
 from costd.metrics import Metrics
+from costd.notify import Manager
 from costd.services.access import Access
 from costd.services.admin_key import ADMIN_KEY_NAME, ensure_admin_key
 from costd.services.admission import Admission
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 BEAT_S = 1.0
-TLS_EVERY_BEATS = 2
-UPKEEP_EVERY_BEATS = 60
+TLS_EVERY_S = 2.0
+UPKEEP_S = 60.0
 
 #: A thread that wants the interpreter waits this long before it is handed over. At the default of 5 ms a busy event
 #: loop would make every step of a commit wait that long.
@@ -144,9 +145,11 @@ def run(config: Config, warnings: list[str]) -> int:
         _log.warning("%s", warning)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     tls = _tls_files(config)
+    manager = Manager.of(os.environ)
+    manager.status("opening the ledger")
     core = Core(config, Clock())
     try:
-        uvloop.run(_serve(core, config, tls))
+        uvloop.run(_serve(core, config, tls, manager))
     finally:
         stopped = core.close(config.shutdown.grace_s * (1 - _DOORS_SHARE))
     if not stopped:
@@ -181,7 +184,7 @@ def offline(config: Config) -> Iterator[tuple[str, str]]:
         core.close(config.shutdown.grace_s)
 
 
-async def _serve(core: Core, config: Config, tls: TlsFiles | None) -> None:
+async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Manager) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -203,11 +206,15 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None) -> None:
                 "admin_key_file": running.admin_key_file,
             },
         )
-        beats = asyncio.create_task(_beat(core, tls))
+        manager.ready(_status(core.services.health))
+        # Upkeep waits for the writer; apart from it, the beat still tells of a writer that does not come back.
+        chores = [asyncio.create_task(_beat(core, tls, manager)), asyncio.create_task(_keep_up(core))]
         await stop.wait()
         _log.info("stopping")
+        manager.stopping()
         core.services.health.stopping()
-        beats.cancel()
+        for chore in chores:
+            chore.cancel()
         runtime_file.remove(runtime_path)
         if config.ready_file is not None:
             runtime_file.remove(config.ready_file)
@@ -251,17 +258,43 @@ def _tls_files(config: Config) -> TlsFiles | None:
     return TlsFiles(config.tls.cert, config.tls.key, config.written)
 
 
-async def _beat(core: Core, tls: TlsFiles | None) -> None:
-    """Look after health every second and after everything else every minute, until cancelled."""
-    beats = 0
+async def _beat(core: Core, tls: TlsFiles | None, manager: Manager) -> None:
+    """Look after health and certificates, and tell the service manager, until cancelled."""
+    health, clock = core.services.health, core.services.clock
+    beat_s = min(BEAT_S, manager.ping_every_s or BEAT_S)
+    next_ping_s = next_look_s = 0.0
+    told, was_ready = _status(health), True
     while True:
-        core.services.health.beat()
-        if tls is not None and beats % TLS_EVERY_BEATS == 0:
+        ready = health.beat()
+        now_s = clock.monotonic_s()
+        if (status := _status(health)) != told:
+            manager.status(status)
+            told = status
+        if ready != was_ready:
+            _log.log(logging.INFO if ready else logging.WARNING, "%s", status)
+            was_ready = ready
+        if manager.ping_every_s is not None and now_s >= next_ping_s and health.stalled() is None:
+            manager.ping()
+            next_ping_s = now_s + manager.ping_every_s
+        if tls is not None and now_s >= next_look_s:
             tls.reload_if_changed()
-        if beats % UPKEEP_EVERY_BEATS == 0:
+            next_look_s = now_s + TLS_EVERY_S
+        await asyncio.sleep(beat_s)
+
+
+def _status(health: Health) -> str:
+    problems = health.problems()
+    return f"not ready: {'; '.join(problems)}" if problems else "taking records"
+
+
+async def _keep_up(core: Core) -> None:
+    """Do what is due every minute, until cancelled."""
+    while True:
+        try:
             await core.upkeep.run_once()
-        beats += 1
-        await asyncio.sleep(BEAT_S)
+        except Exception:
+            _log.exception("upkeep failed; it is tried again in %d s", UPKEEP_S)
+        await asyncio.sleep(UPKEEP_S)
 
 
 def _joined(host: str, port: int) -> str:

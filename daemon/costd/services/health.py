@@ -18,7 +18,7 @@ from costd.store.writer import RESET_BYTES
 if TYPE_CHECKING:
     from costd.store.writer import Writer
 
-#: A commit that takes longer than this is not slow but stuck.
+#: A step of the writer that takes longer than this is not slow but stuck: its longest wait for a lock is 5 s.
 STALL_S = 15.0
 
 
@@ -63,18 +63,27 @@ class Health:
         found = []
         if self._stopping:
             found.append("the daemon is stopping")
-        elif not writer.alive:
-            found.append("the writer is not running")
+        if (stalled := self.stalled()) is not None:
+            found.append(stalled)
         if writer.damaged:
             found.append("the database is damaged: run `costd check` and restore a backup")
         elif (refused := writer.records_refused) is not None:
             found.append(f"{refused.message} (last error: {writer.last_error or 'no room for the disk reserve'})")
-        busy_since_s = writer.busy_since_s
-        if busy_since_s is not None and (stuck_s := self._clock.monotonic_s() - busy_since_s) > STALL_S:
-            found.append(f"the writer has been stuck in one commit for {stuck_s:.0f} s")
         if writer.is_full:
             found.append("the write queue is full")
         return found
+
+    def stalled(self) -> str | None:
+        """Why the writer makes no progress, which only a new process can change; None while it does.
+
+        A disk or a queue without room is no stall: the writer says no, and looks again by itself.
+        """
+        if not self._writer.alive:
+            return None if self._stopping else "the writer is not running"
+        busy_since_s = self._writer.busy_since_s
+        if busy_since_s is None or (stuck_s := self._clock.monotonic_s() - busy_since_s) <= STALL_S:
+            return None
+        return f"the writer has been stuck for {stuck_s:.0f} s"
 
     def report(self) -> HealthReport:
         """Everything about the daemon's state; from memory and three stat calls."""
