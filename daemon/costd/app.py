@@ -26,6 +26,7 @@ from costd.notify import Manager
 from costd.services.access import Access
 from costd.services.admin_key import ADMIN_KEY_NAME, ensure_admin_key
 from costd.services.admission import Admission
+from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.health import Health
 from costd.services.metering import Metering
@@ -34,7 +35,7 @@ from costd.services.reports import Reports
 from costd.services.services import Services
 from costd.services.upkeep import Upkeep
 from costd.store import runtime_file
-from costd.store.connection import DATABASE_NAME
+from costd.store.connection import DATABASE_NAME, damaged
 from costd.store.folder import make_private
 from costd.store.ledger import Change
 from costd.store.lock import FolderLock
@@ -103,13 +104,15 @@ class Core:
                 metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
+            metering = Metering(self.writer, book, sources, limits, clock, metrics)
             self.services = Services(
                 config=config,
                 clock=clock,
                 metrics=metrics,
                 prices=book,
                 access=access,
-                metering=Metering(self.writer, book, sources, limits, clock, metrics),
+                metering=metering,
+                batching=Batching(self.writer, metering, book, sources, limits, clock, metrics),
                 admission=Admission(book, clock, metrics),
                 months=Months(self.writer, metrics),
                 catalog=Catalog(self.writer),
@@ -120,8 +123,10 @@ class Core:
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
             )
             self.upkeep = Upkeep(self.writer, self.readers, access, retention)
-        except BaseException:
+        except BaseException as error:
             self.writer.stop(1.0)
+            if self.writer.damaged:
+                raise damaged(path, self.writer.last_error) from error
             raise
 
     def close(self, timeout_s: float) -> bool:

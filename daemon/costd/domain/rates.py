@@ -57,6 +57,7 @@ class Linear(NamedTuple):
     brackets: tuple[tuple[int, ...], ...]
     denominator: int
     rated: tuple[bool, ...]
+    all_rated: bool
 
 
 class ModelPrices:
@@ -155,6 +156,7 @@ class RateCard:
         "_brackets",
         "_denominator",
         "_input",
+        "_linear",
         "_minimum",
         "_output",
         "_plain",
@@ -169,6 +171,7 @@ class RateCard:
         """Prepare `rates` of the registry's `units`."""
         self._units = units
         self._minimum = minimum
+        self._linear: dict[tuple[str, ...], Linear | None] = {}
         self.defect = _defect(rates, units)
         self._priced = _in_order(rates, units)
         self._rated = frozenset(rates).union(*(units.descendants.get(name, ()) for name in rates))
@@ -227,6 +230,12 @@ class RateCard:
 
     def linear(self, columns: Sequence[str]) -> Linear | None:
         """The cost as a sum over `columns`, which nest and are all that was used; None where it is not one."""
+        key = tuple(columns)
+        if key not in self._linear:
+            self._linear[key] = self._as_linear(key)
+        return self._linear[key]
+
+    def _as_linear(self, columns: tuple[str, ...]) -> Linear | None:
         if self.defect or self._minimum is not None or PER_REQUEST in self._brackets[0]:
             return None
         leaves: dict[str, dict[str, int]] = {}
@@ -245,7 +254,7 @@ class RateCard:
                         total[column] += weight * rates[name]
             brackets.append(tuple(total[column] for column in columns))
         rated = tuple(column in self._rated for column in columns)
-        return Linear(tuple(self._thresholds), tuple(brackets), self._denominator, rated)
+        return Linear(tuple(self._thresholds), tuple(brackets), self._denominator, rated, all(rated))
 
     def unrated(self, units: Mapping[str, Quantity]) -> tuple[str, ...]:
         """The units above zero that neither they nor anything containing them has a rate for."""

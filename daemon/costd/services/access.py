@@ -119,7 +119,8 @@ class Access:
     def list_keys(self, caller: Caller) -> list[KeyInfo]:
         """All keys of the caller's organization, newest first; needs admin."""
         caller.require("admin")
-        keys = sorted(tuple(self._keys.values()), key=lambda key: key.id, reverse=True)
+        keys = list(self._keys.values())  # a copy: the writer's thread may add to it
+        keys.sort(key=lambda key: key.id, reverse=True)
         return [self._info(key) for key in keys if key.org_id == caller.org_id]
 
     def revoke_key(self, caller: Caller, wanted: str) -> Ticket[KeyInfo]:

@@ -93,7 +93,7 @@ class Metering:
         self._prices.units.check(units)
         quote = self._prices.price(usage.provider, usage.model, units, at_ms, usage.context)
         cost_nano, source_id = self._cost(usage, quote)
-        series = _series(caller, usage, quote.provider)
+        series = series_of(caller, usage, quote.provider)
         rare = tuple((name, units[name]) for name in units if name not in _COLUMN_UNITS)
         unrated = quote.unrated if usage.cost_nano is None else ()
         if quote.unmapped_tier:
@@ -111,7 +111,7 @@ class Metering:
             cost_nano,
             source_id,
             usage.latency_ms,
-            _extra(usage, rare, unrated, series.status),
+            extra_of(usage, rare, unrated, series.status),
             rare,
             bool(unrated),
             usage.request_id,
@@ -154,7 +154,8 @@ def reason_of(refusal: Refused) -> str:
     return type(refusal).__name__.lower()
 
 
-def _series(caller: Caller, usage: Usage, provider: str) -> Series:
+def series_of(caller: Caller, usage: Usage, provider: str) -> Series:
+    """The series of a caller's usage; Forbidden where it says other than the key is bound to."""
     name = caller.name
     return Series(
         caller.org_id,
@@ -175,7 +176,7 @@ def _series(caller: Caller, usage: Usage, provider: str) -> Series:
     )
 
 
-def _extra(usage: Usage, rare: tuple[tuple[str, Any], ...], unrated: tuple[str, ...], status: str) -> str | None:
+def extra_of(usage: Usage, rare: tuple[tuple[str, Any], ...], unrated: tuple[str, ...], status: str) -> str | None:
     """What few records have, as JSON; quantities as text, because they may be decimals."""
     extra: dict[str, object] = {}
     if rare:

@@ -10,6 +10,7 @@ from costd.domain.pricebook import PriceBook
 from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
+from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.health import Health
 from costd.services.metering import Metering
@@ -27,6 +28,7 @@ class Services:
     prices: PriceBook
     access: Access
     metering: Metering
+    batching: Batching
     admission: Admission
     months: Months
     catalog: Catalog

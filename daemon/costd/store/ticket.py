@@ -61,6 +61,11 @@ class Ticket(Generic[T]):
         return self._convert(self.outcome)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether wait() would return at once."""
+        return self._gate is not None and not self._gate.locked()
+
+    @property
     def refused(self) -> bool:
         """Whether the work was settled with an error."""
         return self._error is not None

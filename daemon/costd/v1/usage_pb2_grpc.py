@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from costd.v1 import batch_pb2 as costd_dot_v1_dot_batch__pb2
 from costd.v1 import record_pb2 as costd_dot_v1_dot_record__pb2
 from costd.v1 import usage_pb2 as costd_dot_v1_dot_usage__pb2
 
@@ -53,6 +54,16 @@ class UsageServiceStub:
                 request_serializer=costd_dot_v1_dot_record__pb2.RecordRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_record__pb2.RecordResponse.FromString,
                 _registered_method=True)
+        self.RecordBatch = channel.unary_unary(
+                '/costd.v1.UsageService/RecordBatch',
+                request_serializer=costd_dot_v1_dot_batch__pb2.RecordBatchRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_batch__pb2.RecordBatchResponse.FromString,
+                _registered_method=True)
+        self.RecordStream = channel.stream_stream(
+                '/costd.v1.UsageService/RecordStream',
+                request_serializer=costd_dot_v1_dot_batch__pb2.RecordStreamRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_batch__pb2.RecordStreamResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer:
@@ -82,6 +93,23 @@ class UsageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordBatch(self, request, context):
+        """Records up to 10,000 calls in one transaction. Each has its own outcome: one bad record never rejects its
+        neighbours. An error status speaks of the batch as a whole, and then nothing of it was recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordStream(self, request_iterator, context):
+        """Records as they come. Acknowledgements are cumulative; a caller that is ahead of the disk by more than a window
+        of messages is held back by the stream's flow control. A stream that breaks is resumed by sending whatever was
+        not acknowledged again, under the same ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +122,16 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.Record,
                     request_deserializer=costd_dot_v1_dot_record__pb2.RecordRequest.FromString,
                     response_serializer=costd_dot_v1_dot_record__pb2.RecordResponse.SerializeToString,
+            ),
+            'RecordBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordBatch,
+                    request_deserializer=costd_dot_v1_dot_batch__pb2.RecordBatchRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_batch__pb2.RecordBatchResponse.SerializeToString,
+            ),
+            'RecordStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RecordStream,
+                    request_deserializer=costd_dot_v1_dot_batch__pb2.RecordStreamRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_batch__pb2.RecordStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,6 +196,60 @@ class UsageService:
             '/costd.v1.UsageService/Record',
             costd_dot_v1_dot_record__pb2.RecordRequest.SerializeToString,
             costd_dot_v1_dot_record__pb2.RecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.UsageService/RecordBatch',
+            costd_dot_v1_dot_batch__pb2.RecordBatchRequest.SerializeToString,
+            costd_dot_v1_dot_batch__pb2.RecordBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/costd.v1.UsageService/RecordStream',
+            costd_dot_v1_dot_batch__pb2.RecordStreamRequest.SerializeToString,
+            costd_dot_v1_dot_batch__pb2.RecordStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

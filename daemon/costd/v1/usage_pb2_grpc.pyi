@@ -4,6 +4,7 @@ isort:skip_file
 Usage in: may this call be made, and what did it use."""
 
 from collections import abc as _abc
+from costd.v1 import batch_pb2 as _batch_pb2
 from costd.v1 import record_pb2 as _record_pb2
 from costd.v1 import usage_pb2 as _usage_pb2
 from costd.v1.batch_pb2 import BatchSeries as BatchSeries
@@ -70,6 +71,15 @@ class UsageServiceStub:
     """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
     often it is sent, on whichever door, as long as it carries the same request_id.
     """
+    RecordBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.RecordBatchRequest, _batch_pb2.RecordBatchResponse]
+    """Records up to 10,000 calls in one transaction. Each has its own outcome: one bad record never rejects its
+    neighbours. An error status speaks of the batch as a whole, and then nothing of it was recorded.
+    """
+    RecordStream: _grpc.StreamStreamMultiCallable[_batch_pb2.RecordStreamRequest, _batch_pb2.RecordStreamResponse]
+    """Records as they come. Acknowledgements are cumulative; a caller that is ahead of the disk by more than a window
+    of messages is held back by the stream's flow control. A stream that breaks is resumed by sending whatever was
+    not acknowledged again, under the same ids.
+    """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
@@ -91,6 +101,15 @@ class UsageServiceAsyncStub(UsageServiceStub):
     Record: _aio.UnaryUnaryMultiCallable[_record_pb2.RecordRequest, _record_pb2.RecordResponse]  # type: ignore[assignment]
     """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
     often it is sent, on whichever door, as long as it carries the same request_id.
+    """
+    RecordBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.RecordBatchRequest, _batch_pb2.RecordBatchResponse]  # type: ignore[assignment]
+    """Records up to 10,000 calls in one transaction. Each has its own outcome: one bad record never rejects its
+    neighbours. An error status speaks of the batch as a whole, and then nothing of it was recorded.
+    """
+    RecordStream: _aio.StreamStreamMultiCallable[_batch_pb2.RecordStreamRequest, _batch_pb2.RecordStreamResponse]  # type: ignore[assignment]
+    """Records as they come. Acknowledgements are cumulative; a caller that is ahead of the disk by more than a window
+    of messages is held back by the stream's flow control. A stream that breaks is resumed by sending whatever was
+    not acknowledged again, under the same ids.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +141,27 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_record_pb2.RecordResponse, _abc.Awaitable[_record_pb2.RecordResponse]]:
         """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
         often it is sent, on whichever door, as long as it carries the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordBatch(
+        self,
+        request: _batch_pb2.RecordBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.RecordBatchResponse, _abc.Awaitable[_batch_pb2.RecordBatchResponse]]:
+        """Records up to 10,000 calls in one transaction. Each has its own outcome: one bad record never rejects its
+        neighbours. An error status speaks of the batch as a whole, and then nothing of it was recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_batch_pb2.RecordStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_batch_pb2.RecordStreamResponse], _abc.AsyncIterator[_batch_pb2.RecordStreamResponse]]:
+        """Records as they come. Acknowledgements are cumulative; a caller that is ahead of the disk by more than a window
+        of messages is held back by the stream's flow control. A stream that breaks is resumed by sending whatever was
+        not acknowledged again, under the same ids.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,6 +24,7 @@ from costd.wire.rpc.refusals import refuse
 Answer = Callable[[Caller, Any], Any]
 Exchange = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
 Read = Callable[[Iterator[bytes]], Any]
+KeyedExchange = Callable[[Caller, Iterator[Any]], Iterator[Any]]
 OnRefusal = Callable[[Refused], None]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -55,6 +56,17 @@ def reader(method: MethodDescriptor) -> Read:
             raise Invalid("", f"the message cannot be decoded as {method.input_type.full_name}") from None
 
     return read
+
+
+def messages(method: MethodDescriptor, requests: Iterator[bytes]) -> Iterator[Any]:
+    """The messages of a stream, decoded; raises Invalid at the first that cannot be."""
+    parse = GetMessageClass(method.input_type).FromString
+    for data in requests:
+        try:
+            message = parse(data)
+        except Exception:
+            raise Invalid("", f"a message cannot be decoded as {method.input_type.full_name}") from None
+        yield message
 
 
 class Endpoint(NamedTuple):
@@ -90,6 +102,28 @@ def unary(
             refuse(context, error)
 
     return _endpoint(pool, behave, method, refused, streaming=False)
+
+
+def stream(
+    method: MethodDescriptor, exchange: KeyedExchange, access: Access, pool: CallPool, refused: OnRefusal = ignore
+) -> Endpoint:
+    """Any messages in, any out, from a caller with a key."""
+    authenticate = access.authenticate
+
+    def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            try:
+                caller = authenticate(token_of(context.invocation_metadata()))
+            except Refused as refusal:
+                refused(refusal)
+                raise
+            yield from exchange(caller, messages(method, requests))
+        except grpc.RpcError:  # the caller is gone
+            raise
+        except Exception as error:
+            refuse(context, error)
+
+    return _endpoint(pool, behave, method, refused, streaming=True)
 
 
 def open_exchange(method: MethodDescriptor, exchange: Exchange, pool: CallPool) -> Endpoint:

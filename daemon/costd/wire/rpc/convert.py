@@ -54,9 +54,14 @@ _DECIMAL = re.compile(r"[0-9]{1,13}(\.[0-9]{1,30})?\Z", re.ASCII)
 
 def named_as_here(error: Refused) -> Refused:
     """A refusal of a usage, its field named as in the message it came in."""
-    if isinstance(error, Invalid) and (field := _FIELDS.get(error.field)) is not None:
-        return error.renamed(field)
+    if isinstance(error, Invalid) and error.field in _FIELDS:
+        return error.renamed(field_name(error.field))
     return error
+
+
+def field_name(field: str) -> str:
+    """Where a field of the domain's is in a record of ours."""
+    return _FIELDS.get(field, field)
 
 
 def estimate(request: usage_pb2.PreflightRequest) -> Usage:
@@ -65,7 +70,7 @@ def estimate(request: usage_pb2.PreflightRequest) -> Usage:
     return Usage(
         said.source_app,
         said.model,
-        _units(request.estimated_units, "estimated_units"),
+        units(request.estimated_units, "estimated_units"),
         said.user,
         said.project,
         said.team,
@@ -80,7 +85,7 @@ def estimate(request: usage_pb2.PreflightRequest) -> Usage:
         None,
         None,
         None,
-        _context(request.price_context),
+        context(request.price_context),
         request.request_id,
     )
 
@@ -91,7 +96,7 @@ def usage(request: usage_pb2.RecordRequest) -> Usage:
     return Usage(
         said.source_app,
         said.model,
-        _units(request.units, "units"),
+        units(request.units, "units"),
         said.user,
         said.project,
         said.team,
@@ -106,12 +111,13 @@ def usage(request: usage_pb2.RecordRequest) -> Usage:
         request.latency_ms if request.HasField("latency_ms") else None,
         request.time_ms if request.HasField("time_ms") else None,
         request.cost_nano_usd if request.HasField("cost_nano_usd") else None,
-        _context(request.price_context),
+        context(request.price_context),
         request.request_id,
     )
 
 
-def _context(said: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def context(said: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """A price context as the domain has it; raises Invalid."""
     if not said:
         return ()
     if len(said) > MAX_CONTEXT:
@@ -122,15 +128,16 @@ def _context(said: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(said.items()))
 
 
-def _units(said: Iterable[usage_pb2.Quantity], field: str) -> Units:
-    units: dict[str, int | Decimal] = {}
+def units(said: Iterable[usage_pb2.Quantity], field: str) -> Units:
+    """Quantities by name, sorted; raises Invalid naming `field` where one is named twice or has no amount."""
+    found: dict[str, int | Decimal] = {}
     for index, quantity in enumerate(said):
         name = quantity.unit
-        if name in units:
+        if name in found:
             raise Invalid(f"{field}[{index}].unit", "names a unit that was named before; add the two amounts up")
         # A count above zero is the common case, and asking which of the two is set costs as much as the rest.
-        units[name] = quantity.count or _other_amount(quantity, f"{field}[{index}]")
-    return tuple(sorted(units.items()))
+        found[name] = quantity.count or _other_amount(quantity, f"{field}[{index}]")
+    return tuple(sorted(found.items()))
 
 
 def _other_amount(quantity: usage_pb2.Quantity, field: str) -> int | Decimal:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 #: Open health watches. A balancer or two watch a daemon, not hundreds.
 MAX_WATCHES = 64
+#: Open record streams: one for each process of a busy host.
+MAX_STREAMS = 256
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +82,8 @@ class Pools:
         self.quick = CallPool("quick", 4, 1024)
         #: Each record waits in its thread for the commit it is part of: more threads, larger commits.
         self.record = CallPool("record", 128, 1024)
+        #: Each open stream keeps one thread here, and one of its own that reads.
+        self.stream = CallPool("stream", MAX_STREAMS, 16)
         #: Reports, and what an operator does.
         self.read = CallPool("read", 4, 64)
         self.health = CallPool("health", 2, 64)

@@ -7,12 +7,14 @@ for their commit in threads of their own (docs/ARCHITECTURE.md has the figures).
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+from costd.domain.access import Caller
 from costd.domain.errors import SetupError
 from costd.v1 import admin_pb2, query_pb2, usage_pb2
 from costd.wire.rpc import calls, health, reflection
@@ -20,6 +22,7 @@ from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.query import QueryService
+from costd.wire.rpc.stream import RecordStream
 from costd.wire.rpc.unix_socket import SocketFile
 from costd.wire.rpc.usage import UsageService
 
@@ -117,9 +120,14 @@ class RpcServer:
         }
 
     def _usage_methods(self, services: Services) -> dict[str, Endpoint]:
-        usage = UsageService(services.admission, services.metering, services.metrics)
+        usage = UsageService(services.admission, services.metering, services.batching, services.metrics)
+
+        def exchange(caller: Caller, messages: Iterator[Any]) -> Iterator[Any]:
+            return RecordStream(usage, caller, messages).answers()
 
         def make(method: MethodDescriptor, name: str) -> Endpoint:
+            if name == "record_stream":
+                return calls.stream(method, exchange, services.access, self._pools.stream, usage.refused)
             if name == "preflight":
                 return calls.unary(method, usage.preflight, services.access, self._pools.quick)
             return calls.unary(method, getattr(usage, name), services.access, self._pools.record, usage.refused)

@@ -1,4 +1,4 @@
-"""UsageService: preflights and records."""
+"""UsageService: preflights, records and batches of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from costd.domain.access import Caller
 from costd.domain.errors import Refused
 from costd.metrics import Metrics
 from costd.services.admission import Admission
-from costd.services.metering import Metering, reason_of
+from costd.services.batching import Batching, BatchReceipt, Rows
+from costd.services.metering import Metering, Receipt, reason_of
+from costd.store.ticket import Ticket
 from costd.v1 import usage_pb2
-from costd.wire.rpc import convert
+from costd.wire.rpc import batch, convert
+from costd.wire.rpc.batch import BatchReader
 
 DOOR = "grpc"
 
@@ -20,10 +23,12 @@ WRITE_TIMEOUT_S = 30.0
 class UsageService:
     """Answers costd.v1.UsageService."""
 
-    def __init__(self, admission: Admission, metering: Metering, metrics: Metrics) -> None:
+    def __init__(self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics) -> None:
         self._admission = admission
         self._metering = metering
+        self._batching = batching
         self._metrics = metrics
+        self._batches = BatchReader()
 
     def preflight(self, caller: Caller, request: usage_pb2.PreflightRequest) -> usage_pb2.PreflightResponse:
         """Price the estimate and decide; never waits."""
@@ -35,14 +40,33 @@ class UsageService:
     def record(self, caller: Caller, request: usage_pb2.RecordRequest) -> usage_pb2.RecordResponse:
         """Record the usage; returns once it is on disk."""
         try:
+            return convert.receipt(self.submit(caller, request).wait(WRITE_TIMEOUT_S))
+        except Refused as refusal:
+            raise convert.named_as_here(refusal) from None
+
+    def record_batch(self, caller: Caller, request: usage_pb2.RecordBatchRequest) -> usage_pb2.RecordBatchResponse:
+        """Record a batch; returns once all of it that is valid is on disk."""
+        return batch.response(self.submit_batch(caller, request).wait(WRITE_TIMEOUT_S))
+
+    def submit(self, caller: Caller, request: usage_pb2.RecordRequest) -> Ticket[Receipt]:
+        """Hand a record to the writer."""
+        try:
             usage = convert.usage(request)
         except Refused as refusal:
             self.refused(refusal)
             raise
+        return self._metering.record(caller, usage, DOOR)
+
+    def submit_batch(self, caller: Caller, request: usage_pb2.RecordBatchRequest) -> Ticket[BatchReceipt]:
+        """Hand a batch to the writer."""
         try:
-            return convert.receipt(self._metering.record(caller, usage, DOOR).wait(WRITE_TIMEOUT_S))
+            said = self._batches.read(request)
         except Refused as refusal:
-            raise convert.named_as_here(refusal) from None
+            self.refused(refusal)
+            raise
+        if isinstance(said, Rows):
+            return self._batching.record_rows(caller, said, DOOR)
+        return self._batching.record(caller, said, DOOR)
 
     def refused(self, refusal: Refused) -> None:
         """Count a record that was refused before it came to metering, which counts those it refuses."""
