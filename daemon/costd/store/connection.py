@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from costd.domain.errors import DamagedDatabase, OutOfSpace, Refused, Unavailable
-from costd.store.migrate import migrate
+from costd.store.migrate import is_ours, migrate
 
 DATABASE_NAME = "costd.db"
 
@@ -49,23 +49,25 @@ def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
     Raises DamagedDatabase, with the way out, when the file cannot be trusted, OutOfSpace on a full disk, and
     Unavailable when it cannot be opened at all.
     """
-    if not path.exists() and (leftovers := _leftovers(path)):
+    lost = "missing" if not path.exists() else "empty" if not path.stat().st_size else ""
+    if lost and (leftovers := _leftovers(path)):
         raise DamagedDatabase(
-            f"{path} is missing, but {leftovers} beside it says that there was one; "
-            + _WAY_OUT.format(path=path).replace("move the file away", "remove the leftovers")
+            f"{path} is {lost}, but {leftovers} beside it says that there was a ledger; "
+            + _WAY_OUT.format(path=path).replace("move the file away", f"move {leftovers} away")
         )
     try:
         _make_private(path)
         connection = connect(path)
-        # Both must come before the first table; on an existing database they change nothing.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if not is_ours(connection):
+            # Before the first table, or it has no effect; on a ledger it would write to the file.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         for name in migrate(connection, now_ms):
             _log.info("applied migration", extra={"migration": name})
         connection.execute("SELECT count(*) FROM ledger_state").fetchone()
     except sqlite3.DatabaseError as error:
         if is_damage(error):
-            raise DamagedDatabase(f"{path} is damaged ({error}); " + _WAY_OUT.format(path=path)) from None
+            raise damaged(path, str(error)) from None
         if _primary(error) in _SPACE_CODES:
             raise OutOfSpace(f"cannot open {path}: the disk is full; make room, then start again") from None
         if is_storage_failure(error):
@@ -78,6 +80,11 @@ def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
     except DamagedDatabase as error:
         raise DamagedDatabase(f"{path}: {error.message}") from None
     return connection
+
+
+def damaged(path: Path, why: str) -> DamagedDatabase:
+    """What an operator is told about a database that is broken."""
+    return DamagedDatabase(f"{path} is damaged ({why}); " + _WAY_OUT.format(path=path))
 
 
 def connect(path: Path) -> sqlite3.Connection:

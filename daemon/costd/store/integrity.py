@@ -42,23 +42,45 @@ class CheckReport:
 
 
 def check_ledger(connection: sqlite3.Connection) -> CheckReport:
-    """Check everything, on one snapshot; reads the whole ledger."""
-    findings = [
-        f"database: {row[0]}" for row in connection.execute(f"PRAGMA integrity_check({MAX_FINDINGS})") if row[0] != "ok"
-    ]
-    for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        findings.append(f"{table} row {rowid} refers to a {parent} that does not exist")
-    complete_from = connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()[0]
-    findings += _compare_rollups(connection, complete_from)
-    findings += _compare_units(connection, complete_from)
-    findings += _orphans(connection)
-    events = connection.execute("SELECT count(*) FROM event").fetchone()[0]
-    rollups = connection.execute("SELECT count(*) FROM rollup WHERE hour >= ?", (complete_from,)).fetchone()[0]
+    """Check everything, on one snapshot; reads the whole ledger. What cannot be read is a finding too."""
+    findings: list[str] = []
+    for check in (_file, _references, _compare_rollups, _compare_units, _orphans):
+        try:
+            findings += check(connection)
+        except sqlite3.DatabaseError as error:
+            findings.append(f"database: {error}")
+    events, rollups = (_count(connection, sql, findings) for sql in (_EVENTS, _COMPARED))
     return CheckReport(events, rollups, findings[:MAX_FINDINGS])
 
 
-def _compare_rollups(connection: sqlite3.Connection, from_hour: int) -> list[str]:
+def _count(connection: sqlite3.Connection, sql: str, findings: list[str]) -> int:
+    try:
+        return int(connection.execute(sql).fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        findings.append(f"database: {error}")
+        return 0
+
+
+def _file(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute(f"PRAGMA integrity_check({MAX_FINDINGS})").fetchall()
+    return [f"database: {text}" for (text,) in found if text != "ok"]
+
+
+def _references(connection: sqlite3.Connection) -> list[str]:
+    return [
+        f"{table} row {rowid} refers to a {parent} that does not exist"
+        for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check")
+    ]
+
+
+def _complete_from(connection: sqlite3.Connection) -> int:
+    """The first hour of which every event is still held: older rollups have nothing left to be compared with."""
+    return int(connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()[0])
+
+
+def _compare_rollups(connection: sqlite3.Connection) -> list[str]:
     """Hours and series whose rollup differs from the events and adjustments it should sum."""
+    from_hour = _complete_from(connection)
     expected: dict[tuple[int, int], list[int]] = {}
     for row in connection.execute(_EXPECTED, {"from_ms": from_hour * 3_600_000}):
         expected[row[0], row[1]] = [*row[2:-2], row[-2] * _NANO + row[-1]]
@@ -74,7 +96,8 @@ def _compare_rollups(connection: sqlite3.Connection, from_hour: int) -> list[str
     return findings
 
 
-def _compare_units(connection: sqlite3.Connection, from_hour: int) -> list[str]:
+def _compare_units(connection: sqlite3.Connection) -> list[str]:
+    from_hour = _complete_from(connection)
     expected: dict[tuple[int, int, str], int] = {}
     rows = connection.execute(
         "SELECT at_ms / 3600000, series_id, extra FROM event WHERE extra IS NOT NULL AND at_ms >= ?",
@@ -108,6 +131,8 @@ def _orphans(connection: sqlite3.Connection) -> list[str]:
     return findings
 
 
+_EVENTS = "SELECT count(*) FROM event"
+_COMPARED = "SELECT count(*) FROM rollup WHERE hour >= (SELECT complete_from_hour FROM ledger_state)"
 _EXPECTED = f"""
 SELECT hour, series_id, {", ".join(f"sum({name})" for name in _SUMS)}, sum(usd), sum(nano) FROM (
   SELECT e.at_ms / 3600000 AS hour, e.series_id, 1 AS requests, s.status = 'error' AS errors,

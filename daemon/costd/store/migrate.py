@@ -42,24 +42,37 @@ def migrate(connection: sqlite3.Connection, now_ms: int) -> list[str]:
 
     Raises DamagedDatabase when the file is not ours, or was written by a newer release.
     """
-    ours = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if tables and ours != APPLICATION_ID:
-        raise DamagedDatabase("the file is an SQLite database of another program; move it away or name another folder")
-    if not tables:
+    if not is_ours(connection):
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(_RECORD)
-    done = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migration").fetchone()[0]
+    done = _version(connection)
     known = migrations()
-    if done > known[-1].version:
-        raise DamagedDatabase(
-            f"the database has schema {done}, this release knows {known[-1].version}: it was written by a newer costd; "
-            "start that release, or restore a backup made before the upgrade"
-        )
     fresh = [migration for migration in known if migration.version > done]
     for migration in fresh:
         _apply(connection, migration, now_ms)
     return [migration.name for migration in fresh]
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Whether this is a ledger; False for an empty file. Only reads: what is not ours must stay as it is.
+
+    Raises DamagedDatabase when the file is another program's, or was written by a newer release.
+    """
+    ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and not ours:
+        raise DamagedDatabase("the file is an SQLite database of another program; move it away or name another folder")
+    done, newest = _version(connection) if tables else 0, migrations()[-1].version
+    if done > newest:
+        raise DamagedDatabase(
+            f"the database has schema {done}, this release knows {newest}: it was written by a newer costd; "
+            "start that release, or restore a backup made before the upgrade"
+        )
+    return ours
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(version), 0) FROM schema_migration").fetchone()[0])
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration, now_ms: int) -> None:
