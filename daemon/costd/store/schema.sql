@@ -1,0 +1,269 @@
+-- The whole schema of a ledger, as the migrations beside this file lead to it.
+-- Written by scripts/write_schema.py; a test holds it to the migrations. To change the schema, add a migration.
+
+CREATE TABLE schema_migration (
+  version INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  applied_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE org (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE api_key (
+  id TEXT PRIMARY KEY,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  name TEXT NOT NULL,
+  digest BLOB NOT NULL UNIQUE,          -- SHA-256 of the secret; the secret itself is nowhere
+  key_prefix TEXT NOT NULL,
+  roles TEXT NOT NULL,                  -- comma-separated
+  team TEXT NOT NULL DEFAULT '',
+  project TEXT NOT NULL DEFAULT '',
+  source_app TEXT NOT NULL DEFAULT '',
+  description TEXT NOT NULL DEFAULT '',
+  created_ms INTEGER NOT NULL,
+  last_used_ms INTEGER,
+  revoked_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ledger_commit (
+  first_seq INTEGER PRIMARY KEY,
+  id BLOB NOT NULL UNIQUE,              -- 16 bytes, a UUIDv7 whose low 24 bits are zero
+  at_ms INTEGER NOT NULL,               -- when it was received
+  items INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE series (
+  id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  key_id TEXT NOT NULL,
+  source_app TEXT NOT NULL,
+  workspace TEXT NOT NULL,
+  team TEXT NOT NULL,
+  project TEXT NOT NULL,
+  product TEXT NOT NULL,
+  user TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  prompt_key TEXT NOT NULL,
+  prompt_version TEXT NOT NULL,
+  tags TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  status TEXT NOT NULL                  -- the class: success, error, incomplete, sandbox
+) STRICT;
+
+CREATE TABLE price_source (
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL CHECK (kind IN ('list', 'file', 'override', 'caller', 'bill')),
+  version TEXT NOT NULL,
+  added_ms INTEGER NOT NULL,
+  table_digest BLOB REFERENCES price_table (digest),
+  UNIQUE (kind, version, table_digest)
+) STRICT;
+
+CREATE TABLE price_table (
+  digest BLOB PRIMARY KEY,
+  body BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE price_override (
+  id INTEGER PRIMARY KEY,
+  org_id INTEGER REFERENCES org (id),
+  provider TEXT NOT NULL DEFAULT '',
+  model TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  rate INTEGER NOT NULL,                -- rate * 10^-rate_scale USD for each unit
+  rate_scale INTEGER NOT NULL,
+  from_ms INTEGER NOT NULL,
+  until_ms INTEGER,
+  source_id INTEGER NOT NULL REFERENCES price_source (id),
+  created_ms INTEGER NOT NULL,
+  removed_ms INTEGER
+) STRICT;
+
+CREATE TABLE event (
+  seq INTEGER PRIMARY KEY,
+  at_ms INTEGER NOT NULL,
+  charged_ms INTEGER,                   -- when it was reserved; NULL where that is at_ms
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_nano INTEGER,                    -- NULL: unpriced
+  price_source_id INTEGER REFERENCES price_source (id),
+  latency_ms INTEGER,
+  extra TEXT                            -- JSON: what few records have (rare units, job, status, context, unrated)
+) STRICT;
+
+CREATE TABLE request (
+  seq INTEGER PRIMARY KEY,
+  org_id INTEGER NOT NULL,
+  request_id ANY NOT NULL,              -- 16 bytes where it is a canonical UUID, else text
+  fingerprint BLOB NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX request_by_id ON request (org_id, request_id);
+
+CREATE TABLE record_batch (
+  seq INTEGER PRIMARY KEY,
+  org_id INTEGER NOT NULL,
+  batch_id ANY NOT NULL,                -- as request.request_id
+  fingerprint BLOB NOT NULL,
+  records INTEGER NOT NULL,             -- as sent
+  answer TEXT                           -- JSON: what a retry is answered with; NULL where every record was accepted
+) STRICT;
+
+CREATE UNIQUE INDEX record_batch_by_id ON record_batch (org_id, batch_id);
+
+CREATE TABLE rollup (
+  hour INTEGER NOT NULL,
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_usd INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL,               -- how many of the requests carried a latency
+  PRIMARY KEY (hour, series_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rollup_unit (
+  hour INTEGER NOT NULL,
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  unit TEXT NOT NULL,
+  whole INTEGER NOT NULL,
+  micro INTEGER NOT NULL,
+  PRIMARY KEY (hour, series_id, unit)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE adjustment (
+  seq INTEGER PRIMARY KEY,
+  event_id BLOB NOT NULL,
+  at_ms INTEGER NOT NULL,               -- the event's time: the correction lands in the same hour
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  kind TEXT NOT NULL CHECK (kind IN ('reprice', 'duplicate', 'void')),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL,
+  price_source_id INTEGER REFERENCES price_source (id),
+  reason TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX adjustment_by_event ON adjustment (event_id);
+
+CREATE TABLE month_entry (
+  seq INTEGER PRIMARY KEY,
+  id BLOB NOT NULL,                     -- its public id: entries outlive the commits it could be derived from
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  key_id TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('cost', 'tokens', 'manual')),
+  service TEXT NOT NULL,                -- as shown
+  provider TEXT NOT NULL,               -- as grouped: lower case
+  project TEXT NOT NULL,
+  product TEXT NOT NULL,
+  year INTEGER NOT NULL,
+  month INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cached_tokens INTEGER NOT NULL,
+  details TEXT NOT NULL                 -- JSON: every optional field as it was sent
+) STRICT;
+
+CREATE INDEX month_entry_by_month ON month_entry (org_id, year, month);
+
+CREATE TABLE catalog_user (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  source_app TEXT NOT NULL,
+  external_id TEXT NOT NULL,
+  email TEXT,
+  full_name TEXT,
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  seq INTEGER NOT NULL,                 -- its last change, in the ledger's sequence
+  PRIMARY KEY (org_id, source_app, external_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE catalog_project (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  source_app TEXT NOT NULL,
+  external_id TEXT NOT NULL,
+  name TEXT,
+  workspace_id TEXT,
+  team_id TEXT,
+  registered INTEGER NOT NULL,          -- 0: only seen in a record, shown as unassigned
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (org_id, source_app, external_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE provider_freshness (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  provider TEXT NOT NULL,
+  newest_ms INTEGER NOT NULL,
+  PRIMARY KEY (org_id, provider)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  at_ms INTEGER NOT NULL,
+  actor TEXT NOT NULL,                  -- the key's id
+  action TEXT NOT NULL,                 -- api_key.created, …
+  resource_type TEXT NOT NULL,
+  resource_id TEXT NOT NULL,
+  metadata TEXT NOT NULL                -- JSON
+) STRICT;
+
+CREATE TABLE ledger_state (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  forwarded_seq INTEGER,                -- everything up to here is at the hub; NULL: nothing is forwarded anywhere
+  complete_from_hour INTEGER NOT NULL   -- events of this hour and later are all still here
+, totalled_hour INTEGER NOT NULL DEFAULT 0, totalled_series_id INTEGER NOT NULL DEFAULT 0, latency_seq INTEGER NOT NULL DEFAULT 0) STRICT;
+
+CREATE TABLE series_total (
+  series_id INTEGER PRIMARY KEY REFERENCES series (id),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_usd INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE series_latency (
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  bucket INTEGER NOT NULL,
+  events INTEGER NOT NULL,
+  PRIMARY KEY (series_id, bucket)
+) STRICT, WITHOUT ROWID;
