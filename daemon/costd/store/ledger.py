@@ -19,6 +19,9 @@ from costd.store.rows import insert_rows
 #: Series remembered with their numbers; one entry is about a kilobyte, so this bounds the cache to some 20 MB.
 MAX_INTERNED = 20_000
 
+#: Providers whose freshness is remembered: there are some fifty, but callers may invent them.
+MAX_PROVIDERS = 1_000
+
 MICRO = 1_000_000
 
 
@@ -164,7 +167,9 @@ class Ledger:
         self._series: dict[Series, int] = {}
         self.newest: dict[tuple[int, str], int] = {
             (org, provider): newest_ms
-            for org, provider, newest_ms in connection.execute("SELECT * FROM provider_freshness")
+            for org, provider, newest_ms in connection.execute(
+                "SELECT * FROM provider_freshness ORDER BY newest_ms DESC LIMIT ?", (MAX_PROVIDERS,)
+            )
         }
         self._stored_newest = dict(self.newest)
         self.totalled: tuple[int, int] = connection.execute(
@@ -184,6 +189,15 @@ class Ledger:
                 self._stored_newest[key] = ms
             if ms > self.newest.get(key, 0):
                 self.newest[key] = ms
+        if len(self.newest) > MAX_PROVIDERS:
+            self._forget_old_providers()
+
+    def _forget_old_providers(self) -> None:
+        """Keep the half that was heard of last."""
+        kept = sorted(self.newest, key=self.newest.__getitem__, reverse=True)[: MAX_PROVIDERS // 2]
+        self._stored_newest = {key: self._stored_newest[key] for key in kept if key in self._stored_newest}
+        # Replaced, never emptied: readers in other threads hold on to the one they have.
+        self.newest = {key: self.newest[key] for key in kept}
 
     def abandoned(self, commit: Commit) -> None:
         """Forget what a commit that was rolled back had put into the caches."""
