@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import combinations
 from math import lcm
+from operator import mul
 from typing import Any, NamedTuple
 
 from costd.domain.errors import Invalid
@@ -20,6 +21,8 @@ from costd.domain.money import NANO_PER_USD, round_half_even
 from costd.domain.units import PER_REQUEST, Quantity, UnitRegistry
 
 DAY_MS = 86_400_000
+#: Combinations of units remembered for each card; callers use a handful.
+MAX_SHAPES = 64
 
 #: Where a provider says how a call was served; only their words are ever reported as unmapped.
 TIER_KEYS = ("service_tier", "processing", "speed")
@@ -149,19 +152,24 @@ class _PricedUnit(NamedTuple):
     overlaps: tuple[tuple[str, str], ...]
 
 
+class _Shape(NamedTuple):
+    """What a combination of units costs: factors for each count, by bracket; `leaves` must not come out negative."""
+
+    leaves: tuple[tuple[int, ...], ...]
+    brackets: tuple[tuple[int, ...], ...]
+
+
 class RateCard:
     """The rates of one model at one moment in one context, ready for arithmetic."""
 
     __slots__ = (
         "_brackets",
         "_denominator",
-        "_input",
         "_linear",
         "_minimum",
-        "_output",
-        "_plain",
         "_priced",
         "_rated",
+        "_shapes",
         "_thresholds",
         "_units",
         "defect",
@@ -183,26 +191,58 @@ class RateCard:
         ]
         self._denominator = lcm(*(nano.denominator for bracket in exact for nano in bracket.values()))
         self._brackets = [{name: int(nano * self._denominator) for name, nano in b.items()} for b in exact]
-        self._input = [bracket.get("input_tokens", 0) for bracket in self._brackets]
-        self._output = [bracket.get("output_tokens", 0) for bracket in self._brackets]
-        self._plain = (
-            not self.defect
-            and minimum is None
-            and PER_REQUEST not in rates
-            and "input_tokens" in rates
-            and "output_tokens" in rates
-        )
+        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
 
     def plain_cost_nano(self, units: Mapping[str, Quantity]) -> int | None:
-        """The cost where input_tokens and output_tokens alone were used and priced, else None: use `cost_nano`."""
-        if not self._plain or len(units) != 2:
+        """The cost where whole numbers of units were used that the card has rates for, and nothing needs judging.
+
+        Otherwise None: use `cost_nano`, with which it agrees.
+        """
+        names = tuple(units)
+        shape = self._shapes[names] if names in self._shapes else self._remember_shape(names)
+        if shape is None:
             return None
-        tokens_in, tokens_out = units.get("input_tokens"), units.get("output_tokens")
-        if type(tokens_in) is not int or type(tokens_out) is not int:
+        counts = tuple(units.values())
+        for count in counts:
+            if type(count) is not int:
+                return None
+        for leaf in shape.leaves:
+            if sum(map(mul, counts, leaf)) < 0:  # cost_nano says which count does not fit
+                return None
+        bracket = bisect_left(self._thresholds, units.get("input_tokens", 0)) if self._thresholds else 0
+        total = sum(map(mul, counts, shape.brackets[bracket]))
+        return int(total) if self._denominator == 1 else round_half_even(int(total), self._denominator)
+
+    def _remember_shape(self, names: tuple[str, ...]) -> _Shape | None:
+        if len(self._shapes) >= MAX_SHAPES:
+            self._shapes.clear()
+        shape = self._shapes[names] = self._shape(names)
+        return shape
+
+    def _shape(self, names: tuple[str, ...]) -> _Shape | None:
+        linear = self._as_linear(names)
+        present = frozenset(names)
+        if linear is None or not linear.all_rated:
             return None
-        bracket = bisect_left(self._thresholds, tokens_in) if self._thresholds else 0
-        total = tokens_in * self._input[bracket] + tokens_out * self._output[bracket]
-        return total if self._denominator == 1 else round_half_even(total, self._denominator)
+        for unit in self._priced:
+            # What was not sent counts as zero, but only where nothing that was sent says otherwise.
+            if unit.name not in present and (
+                present.intersection(unit.contained) or any(present.issuperset(pair) for pair in unit.overlaps)
+            ):
+                return None
+        leaves = (tuple(share.get(name, 0) for name in names) for share in self._leaves().values())
+        return _Shape(tuple(leaf for leaf in leaves if any(weight < 0 for weight in leaf)), linear.brackets)
+
+    def _leaves(self) -> dict[str, dict[str, int]]:
+        """For each priced unit, its leaf as a weighted sum of counts."""
+        leaves: dict[str, dict[str, int]] = {}
+        for unit in self._priced:
+            share = {unit.name: 1}
+            for part in unit.parts:
+                for name, weight in leaves[part].items():
+                    share[name] = share.get(name, 0) - weight
+            leaves[unit.name] = share
+        return leaves
 
     def cost_nano(self, units: Mapping[str, Quantity]) -> int | Unknowable:
         """The cost in nano-USD of checked units, or why it cannot be known.
@@ -238,13 +278,7 @@ class RateCard:
     def _as_linear(self, columns: tuple[str, ...]) -> Linear | None:
         if self.defect or self._minimum is not None or PER_REQUEST in self._brackets[0]:
             return None
-        leaves: dict[str, dict[str, int]] = {}
-        for unit in self._priced:
-            share = {unit.name: 1}
-            for part in unit.parts:
-                for name, weight in leaves[part].items():
-                    share[name] = share.get(name, 0) - weight
-            leaves[unit.name] = share
+        leaves = self._leaves()
         brackets = []
         for rates in self._brackets:
             total = dict.fromkeys(columns, 0)

@@ -23,6 +23,8 @@ MAX_QUANTITY = 10**12
 #: Enough for the shortest text of any float that means something, few enough that exact arithmetic stays cheap.
 MAX_DECIMAL_PLACES = 30
 MAX_UNITS = 64
+#: Combinations of units remembered; callers use a handful, and their inventions cannot grow memory past it.
+MAX_SHAPES = 512
 
 #: Other names that callers may use, and the unit each stands for.
 ALIASES = {"chars": "input_characters"}
@@ -52,6 +54,24 @@ class Unit(NamedTuple):
             return False
         mine, theirs = dict(self.dimensions), dict(other.dimensions)
         return all(theirs.get(key, value) == value for key, value in mine.items())
+
+
+class _Shape(NamedTuple):
+    """What must hold between the counts of a combination of units, known ones whose parents are all among them."""
+
+    within: tuple[tuple[str, str], ...]
+    together: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def is_sound(self, units: Mapping[str, Quantity]) -> bool:
+        """Whether the counts are sound and fit together; where they do not, the full check says why."""
+        for value in units.values():
+            # `type` instead of isinstance: a bool is not a count.
+            if type(value) is not int or not 0 <= value <= MAX_QUANTITY:
+                return False
+        for part, whole in self.within:
+            if units[part] > units[whole]:
+                return False
+        return all(sum(units[name] for name in parts) <= units[whole] for whole, parts in self.together)
 
 
 class UnitRegistry:
@@ -85,7 +105,7 @@ class UnitRegistry:
         for pair, name in self._joins.items():
             if name is not None:
                 self.overlaps[name] = (*self.overlaps.get(name, ()), pair)
-        self._plain = frozenset(u.name for u in units if not self.ancestors[u.name] and not u.fractional)
+        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
 
     def join(self, left: str, right: str) -> str | None:
         """The unit that counts what is in both overlapping units, if the list has one."""
@@ -116,12 +136,9 @@ class UnitRegistry:
         Quantities are between 0 and MAX_QUANTITY, whole where the unit is a count. A unit above zero needs its
         parents, is at most as large as each, and together with its disjoint siblings fits into them.
         """
-        plain = self._plain
-        for name, value in units.items():
-            # `type` instead of isinstance: a bool is not a count.
-            if type(value) is not int or not 0 <= value <= MAX_QUANTITY or name not in plain:
-                break
-        else:
+        names = tuple(units)
+        shape = self._shapes[names] if names in self._shapes else self._remember_shape(names)
+        if shape is not None and shape.is_sound(units):
             return
         if len(units) > MAX_UNITS:
             raise Invalid(field, f"must be at most {MAX_UNITS} units")
@@ -135,6 +152,21 @@ class UnitRegistry:
                 _check_together(name, siblings, units, field)
         if any(len(self._parents.get(name, ())) > 1 for name in units):
             self._check_overlaps(units, field)
+
+    def _remember_shape(self, names: tuple[str, ...]) -> _Shape | None:
+        shape = None
+        known = [self.units.get(name) for name in names]
+        parents = [(name, parent) for name in names for parent in self._parents.get(name, ())]
+        if all(unit is not None and not unit.fractional and unit.name != PER_REQUEST for unit in known) and (
+            all(parent in names for _, parent in parents) and len({name for name, _ in parents}) == len(parents)
+        ):
+            groups = ((name, siblings) for name in names for siblings in self._disjoint.get(name, ()))
+            split = ((name, tuple(one for one in siblings if one in names)) for name, siblings in groups)
+            shape = _Shape(tuple(parents), tuple((name, sent) for name, sent in split if len(sent) > 1))
+        if len(self._shapes) >= MAX_SHAPES:
+            self._shapes.clear()
+        self._shapes[names] = shape
+        return shape
 
     def _check_quantity(self, name: str, value: Quantity, field: str) -> None:
         if not _UNIT_NAME.match(name):

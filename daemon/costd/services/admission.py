@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
 from costd.domain.access import Caller
 from costd.domain.errors import Invalid
-from costd.domain.ids import public_id
+from costd.domain.ids import quick_uuid7, uuid_text
 from costd.domain.pricebook import PriceBook
 from costd.domain.usage import Usage, check_text
 from costd.services.access import check_binding
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from costd.metrics import Metrics
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether the call may be made; the estimate in nano-USD is None when no price matches the model."""
 
     allow: bool
@@ -55,7 +53,7 @@ class Admission:
         self._metrics.preflight("allow")
         return Decision(
             allow=True,
-            request_id=estimate.request_id or public_id(now_ms),
+            request_id=estimate.request_id or uuid_text(quick_uuid7(now_ms)),
             estimated_cost_nano=quote.cost_nano,
             deny_reason=None,
             warnings=quote.warnings,

@@ -17,7 +17,7 @@ from multidict import istr
 from costd.domain.errors import CostdError, NotFound, Refused, Unauthenticated
 from costd.services.metering import reason_of
 from costd.wire.status import retry_after_s
-from costd.wire.web import body
+from costd.wire.web import body, reply
 from costd.wire.web.answers import Answer, encode
 from costd.wire.web.failures import MethodNotAllowed, error_body, http_status
 from costd.wire.web.guard import Guard
@@ -36,9 +36,6 @@ _AUTHORIZATION = istr("Authorization")
 _API_KEY = istr("X-API-Key")
 _REQUEST_ID = istr("X-Request-Id")
 _IDEMPOTENCY_KEY = istr("Idempotency-Key")
-_CONTENT_TYPE = istr("Content-Type")
-_CACHE_CONTROL = istr("Cache-Control")
-_SERVER = istr("Server")
 
 _MAX_REQUEST_ID = 128
 _NO_NAMES: Mapping[str, str] = {}
@@ -119,8 +116,8 @@ class Dispatch:
         except Exception as error:
             return self._failed(error, request, endpoint, call)
         if type(answer) is Answer:
-            return _response(answer.status, answer.body, answer.content_type, request_id)
-        return _response(200, encode(answer), JSON, request_id)
+            return reply.response(answer.status, answer.body, answer.content_type, request_id)
+        return reply.ok(request, encode(answer), JSON, request_id)
 
     def _find(self, method: str, path: str, call: Call) -> _Endpoint:
         methods = self._exact.get(path)
@@ -158,7 +155,7 @@ def failure(
 ) -> web.Response:
     """The response to a request that failed."""
     content = error_body(error, request.raw_path, field_names, request_id)
-    response = _response(http_status(error), encode(content), JSON, request_id)
+    response = reply.response(http_status(error), encode(content), JSON, request_id)
     retry_s = retry_after_s(error)
     if retry_s is not None:
         response.headers["Retry-After"] = str(retry_s)
@@ -170,19 +167,6 @@ def failure(
         # What is left of the body is not worth reading only to keep the connection.
         response.force_close()
     return response
-
-
-def _response(status: int, content: bytes, content_type: str, request_id: str) -> web.Response:
-    return web.Response(
-        body=content,
-        status=status,
-        headers={
-            _CONTENT_TYPE: content_type,
-            _REQUEST_ID: request_id,
-            _CACHE_CONTROL: "no-store",
-            _SERVER: "costd",
-        },
-    )
 
 
 def _is_sane(request_id: str) -> bool:
