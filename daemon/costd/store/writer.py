@@ -102,8 +102,8 @@ class Writer:
     def _open(self) -> sqlite3.Connection:
         try:
             return database.open_database(self.path, self._clock.now_ms())
-        except OutOfSpace:
-            # The disk filled up while nobody ran: the reserve is there for this.
+        except (OutOfSpace, Unavailable):
+            # The disk may have filled up while nobody ran: the reserve is there for this.
             self._reserve.give_up()
             return database.open_database(self.path, self._clock.now_ms())
 

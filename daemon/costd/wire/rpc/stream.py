@@ -71,6 +71,7 @@ class RecordStream:
 
     def answers(self) -> Iterator[usage_pb2.RecordStreamResponse]:
         """Acknowledge everything that comes until the caller is done; raises what ends the stream."""
+        self._caller.require("ingest")
         threading.Thread(target=self._read, name="grpc-stream-read", daemon=True).start()
         try:
             while True:

@@ -51,6 +51,7 @@ class UsageService:
     def submit(self, caller: Caller, request: usage_pb2.RecordRequest) -> Ticket[Receipt]:
         """Hand a record to the writer."""
         try:
+            caller.require("ingest")
             usage = convert.usage(request)
         except Refused as refusal:
             self.refused(refusal)
@@ -60,6 +61,7 @@ class UsageService:
     def submit_batch(self, caller: Caller, request: usage_pb2.RecordBatchRequest) -> Ticket[BatchReceipt]:
         """Hand a batch to the writer."""
         try:
+            caller.require("ingest")
             said = self._batches.read(request)
         except Refused as refusal:
             self.refused(refusal)
