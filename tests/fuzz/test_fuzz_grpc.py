@@ -121,6 +121,11 @@ def value(field: FieldDescriptor, rng: random.Random) -> Any:
         return rng.randbytes(rng.randrange(20))
     if field.type == FieldDescriptor.TYPE_BOOL:
         return rng.random() < 0.5
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return rng.choice(field.enum_type.values).number
+    if field.type in {FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64}:
+        most = 2**32 if field.type == FieldDescriptor.TYPE_UINT32 else 2**64
+        return rng.choice([*(number for number in NUMBERS if 0 <= number < most), most - 1])
     if field.type == FieldDescriptor.TYPE_INT32:
         return rng.choice([number for number in NUMBERS if -(2**31) <= number < 2**31])
     return rng.choice(NUMBERS)
