@@ -7,6 +7,7 @@ from operator import add, gt
 from typing import NamedTuple
 
 from costd.domain.errors import Invalid
+from costd.domain.ids import uuid_text
 from costd.domain.money import MAX_RECORD_NANO
 from costd.domain.units import MAX_QUANTITY, Quantity
 from costd.domain.usage import MAX_LATENCY_MS, MAX_TEXT, TimeLimits, Usage
@@ -25,7 +26,8 @@ UNKNOWN = -1
 class Batch(NamedTuple):
     """Records by columns. `place` names each one's entry of `series`; every other column is None or equally long.
 
-    `series` are usages without anything of a single record in them. `fingerprint` is of the batch as sent.
+    `series` are usages without anything of a single record in them. A request id is text, or the 16 bytes of a UUID.
+    `fingerprint` is of the batch as sent.
     """
 
     batch_id: str
@@ -36,7 +38,7 @@ class Batch(NamedTuple):
     counts: tuple[Sequence[int] | None, ...]
     latency_ms: Sequence[int] | None
     cost_nano: Sequence[int] | None
-    request_ids: Sequence[str] | None
+    request_ids: Sequence[str | bytes] | None
     jobs: Sequence[str] | None
     other_units: Mapping[int, tuple[tuple[str, Quantity], ...]]
 
@@ -80,7 +82,7 @@ class Batch(NamedTuple):
             latency_ms=_known(self.latency_ms, record),
             at_ms=(self.at_ms[record] or None) if self.at_ms else None,
             cost_nano=_known(self.cost_nano, record),
-            request_id=self.request_ids[record] if self.request_ids else "",
+            request_id=_shown(self.request_ids[record]) if self.request_ids else "",
         )
 
     def suspects(self, now_ms: int, limits: TimeLimits) -> set[int]:
@@ -97,8 +99,8 @@ class Batch(NamedTuple):
             times = list(self.at_ms or ())
         found.update(_outside(times, now_ms - limits.past_ms, now_ms + limits.future_ms))
         for texts in (self.request_ids, self.jobs):
-            if texts and not (all(map(str.isprintable, texts)) and max(map(len, texts)) <= MAX_TEXT):
-                found.update(at for at, text in enumerate(texts) if len(text) > MAX_TEXT or not text.isprintable())
+            if texts and isinstance(texts[0], str):  # UUIDs in their bytes are always well
+                found.update(at for at, text in enumerate(texts) if len(text) > MAX_TEXT or not _is_plain(text))
         found.update(self._ill_nested())
         return found
 
@@ -123,6 +125,14 @@ def _outside(column: Sequence[int] | None, low: int, high: int) -> Iterable[int]
     if not column or (min(column) >= low and max(column) <= high):
         return ()
     return [at for at, value in enumerate(column) if not low <= value <= high]
+
+
+def _is_plain(text: str | bytes) -> bool:
+    return isinstance(text, bytes) or text.isprintable()
+
+
+def _shown(request_id: str | bytes) -> str:
+    return uuid_text(int.from_bytes(request_id, "big")) if isinstance(request_id, bytes) else request_id
 
 
 def _known(column: Sequence[int] | None, record: int) -> int | None:

@@ -18,12 +18,12 @@ from costd.domain.batch import COUNT_COLUMNS, UNKNOWN, Batch
 from costd.domain.errors import Forbidden, Invalid, Refused
 from costd.domain.money import MAX_RECORD_NANO, round_half_even
 from costd.domain.pricebook import PriceBook, Quote
-from costd.domain.rates import Linear
+from costd.domain.rates import Context, Linear
 from costd.domain.series import Series
 from costd.domain.usage import TimeLimits, Usage, check_text, fingerprint, own_content, shared_content
 from costd.services.metering import Metering, extra_of, reason_of, series_of
 from costd.store.batches import FORBIDDEN, INVALID, BatchStored, ColumnBatch, RefusedRecord
-from costd.store.ledger import EventDraft
+from costd.store.ledger import EventDraft, stored_request_id
 from costd.store.price_sources import PriceSources
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class _Priced(NamedTuple):
 
     linear: Linear | None
     unpriced: bool
+
+
+_BY_HAND = _Priced(None, unpriced=False)
 
 
 class _Columns:
@@ -200,7 +203,7 @@ class _Build:
         """Price every record that its entry's factors can; the others are added to `by_hand`."""
         columns = self._columns
         first_ms, last_ms = min(columns.at_ms, default=0), max(columns.at_ms, default=0)
-        priced = [self._priced(entry, first_ms, last_ms) for entry in entries]
+        priced = self._priced(entries, first_ms, last_ms)
         list_id = self._batching._sources.list_id
         extras = [entry.extra if isinstance(entry, _Entry) else None for entry in entries]
         costs, sources, extra = columns.cost_nano, columns.source_id, columns.extra
@@ -224,13 +227,24 @@ class _Build:
             if jobs and jobs[record]:
                 by_hand.add(record)
 
-    def _priced(self, entry: _Entry | Refused | None, first_ms: int, last_ms: int) -> _Priced:
-        if not isinstance(entry, _Entry):
-            return _Priced(None, unpriced=False)
-        usage = entry.usage
-        price = self._batching._prices.price_columns(
-            usage.provider, usage.model, COUNT_COLUMNS, first_ms, last_ms, usage.context
-        )
+    def _priced(self, entries: Sequence[_Entry | Refused | None], first_ms: int, last_ms: int) -> list[_Priced]:
+        """How to price each entry's records; models are asked for once, however many entries have them."""
+        asked: dict[tuple[str, str, Context], _Priced] = {}
+        found = []
+        for entry in entries:
+            if not isinstance(entry, _Entry):
+                found.append(_BY_HAND)
+                continue
+            usage = entry.usage
+            key = (usage.provider, usage.model, usage.context)
+            if key not in asked:
+                asked[key] = self._ask(key, first_ms, last_ms)
+            found.append(asked[key])
+        return found
+
+    def _ask(self, key: tuple[str, str, Context], first_ms: int, last_ms: int) -> _Priced:
+        provider, model, context = key
+        price = self._batching._prices.price_columns(provider, model, COUNT_COLUMNS, first_ms, last_ms, context)
         if isinstance(price, Quote):
             return _Priced(None, unpriced=True)
         return _Priced(None if price.unmapped_tier else price.linear, unpriced=False)
@@ -260,7 +274,10 @@ class _Build:
         kept: Sequence[int] = range(len(batch.place))
         if self._refused:
             kept = [record for record in kept if record not in self._refused]
-        ids = _pick(batch.request_ids, kept) if batch.request_ids and any(batch.request_ids) else None
+        ids = None
+        if batch.request_ids and any(batch.request_ids):
+            picked = _pick(batch.request_ids, kept)
+            ids = [stored_request_id(each) if isinstance(each, str) else each for each in picked]
         at_of = {record: at for at, record in enumerate(kept)} if self._drafts else {}
         nobody = Series(0, *[""] * (len(Series._fields) - 1))
         return ColumnBatch(

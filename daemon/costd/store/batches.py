@@ -40,9 +40,6 @@ OUTCOME_WORDS = {
 
 HOUR_MS = 3_600_000
 
-#: The units of ColumnBatch.counts, in order.
-COUNT_COLUMNS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens")
-
 StoredId = bytes | str
 
 
@@ -60,8 +57,9 @@ class RefusedRecord(NamedTuple):
 class ColumnBatch(NamedTuple):
     """Valid, priced records by columns, and those that are refused. All columns are equally long.
 
-    `place` is each record's place in `series`, `positions` its own place in the batch as sent. `request_ids` and
-    `fingerprints` are None where no record has an id. `rare` are units without a column, by index into the columns.
+    `place` is each record's place in `series`, `positions` its own place in the batch as sent. `request_ids` (in their
+    stored form, "" for none) and `fingerprints` are None where no record has an id. `rare` are units without a column,
+    by index into the columns.
     """
 
     org_id: int
@@ -72,14 +70,14 @@ class ColumnBatch(NamedTuple):
     positions: Sequence[int]
     place: Sequence[int]
     at_ms: Sequence[int]
-    counts: tuple[Sequence[int], ...]  # of COUNT_COLUMNS
+    counts: tuple[Sequence[int], ...]  # of domain.batch.COUNT_COLUMNS
     cost_nano: Sequence[int | None]
     source_id: Sequence[int | None]
     latency_ms: Sequence[int | None]
     extra: Sequence[str | None]
     unrated: frozenset[int]
     rare: Mapping[int, tuple[tuple[str, int | Decimal], ...]]
-    request_ids: Sequence[str] | None
+    request_ids: Sequence[StoredId] | None
     fingerprints: Sequence[bytes] | None
     refused: Sequence[RefusedRecord]
     door: str
@@ -116,11 +114,12 @@ def store_batch(commit: Commit, batch: ColumnBatch) -> BatchStored | Conflict:
 
 
 def _known(commit: Commit, batch: ColumnBatch) -> dict[StoredId, Request]:
-    ids = {r.request_id for r in batch.refused if r.request_id}
-    ids.update(request_id for request_id in batch.request_ids or () if request_id)
+    ids = {stored_request_id(record.request_id) for record in batch.refused if record.request_id}
+    ids.update(batch.request_ids or ())
+    ids.discard("")
     if not ids:
         return {}
-    found = find_requests(commit.connection, [(batch.org_id, stored_request_id(each)) for each in ids])
+    found = find_requests(commit.connection, [(batch.org_id, each) for each in ids])
     return {request_id: request for (_, request_id), request in found.items()}
 
 
@@ -142,11 +141,11 @@ def _fresh(batch: ColumnBatch, known: Mapping[StoredId, Request], fates: dict[in
     if batch.request_ids is None or batch.fingerprints is None:
         return batch
     keep = [True] * len(batch.place)
-    seen: dict[str, int] = {}
+    seen: dict[StoredId, int] = {}
     kept = 0
     for at, request_id in enumerate(batch.request_ids):
         if request_id:
-            earlier = known.get(stored_request_id(request_id)) if known else None
+            earlier = known.get(request_id) if known else None
             first = seen.get(request_id)
             if earlier is not None or first is not None:
                 keep[at] = False
@@ -209,7 +208,7 @@ def _insert(commit: Commit, batch: ColumnBatch) -> int:
     insert_rows(commit.connection, INTO_EVENT, EVENT_COLUMNS, list(rows))
     if batch.request_ids is not None and batch.fingerprints is not None:
         requests = [
-            (seq, batch.org_id, stored_request_id(request_id), fingerprint)
+            (seq, batch.org_id, request_id, fingerprint)
             for seq, request_id, fingerprint in zip(seqs, batch.request_ids, batch.fingerprints, strict=True)
             if request_id
         ]
@@ -229,6 +228,9 @@ def _add_to_rollups(commit: Commit, batch: ColumnBatch, numbers: Mapping[int, in
             held.append(row)
     unrated = _unrated_by_key(batch)
     for (hour, at), rows in sums.items():
+        if len(rows) == 1 and not unrated:
+            _add_one_to_rollup(commit, hour, numbers[at], batch.series[at], rows[0])
+            continue
         inputs, outputs, reads, writes, reasoning, costs, latencies = zip(*rows, strict=True)
         series = batch.series[at]
         priced = [cost for cost in costs if cost is not None]
@@ -252,6 +254,16 @@ def _add_to_rollups(commit: Commit, batch: ColumnBatch, numbers: Mapping[int, in
     _note_the_rest(commit, batch, numbers)
 
 
+def _add_one_to_rollup(commit: Commit, hour: int, number: int, series: Series, row: Sequence[Any]) -> None:
+    """The same for the only record of its hour and series, as most are where there are many series."""
+    in_, out, read, write, reasoning, cost, latency = row
+    error = 1 if series.status == "error" else 0
+    unpriced = 1 if cost is None else 0
+    timed = () if latency is None else (latency,)
+    amounts = (1, error, in_, out, read, write, reasoning, cost or 0, unpriced, 0, latency or 0, len(timed))
+    commit.add_to_rollup(hour, number, series, amounts, timed)
+
+
 def _hours_and_series(batch: ColumnBatch) -> Iterable[tuple[int, int]]:
     first, last = min(batch.at_ms) // HOUR_MS, max(batch.at_ms) // HOUR_MS
     if first == last:
@@ -271,6 +283,11 @@ def _note_the_rest(commit: Commit, batch: ColumnBatch, numbers: Mapping[int, int
     for at, units in batch.rare.items():
         for unit, quantity in units:
             commit.add_unit_to_rollup(batch.at_ms[at] // HOUR_MS, numbers[batch.place[at]], unit, quantity)
+    latest_ms = max(batch.at_ms)
+    if latest_ms == min(batch.at_ms):
+        for provider in {batch.series[at].provider for at in numbers}:
+            commit.heard_of(batch.org_id, provider, latest_ms)
+        return
     newest: dict[int, int] = {}
     for at, at_ms in zip(batch.place, batch.at_ms, strict=True):
         if at_ms > newest.get(at, 0):

@@ -7,7 +7,6 @@ from hashlib import blake2b
 
 from costd.domain.batch import MAX_RECORDS, Batch
 from costd.domain.errors import Invalid, Refused
-from costd.domain.ids import uuid_text
 from costd.domain.units import Quantity
 from costd.domain.usage import FINGERPRINT_BYTES, SUCCESS, Usage, check_string
 from costd.services.batching import BatchReceipt, Rows
@@ -117,7 +116,7 @@ def _fingerprint(request: usage_pb2.RecordBatchRequest) -> bytes:
     return blake2b(request.SerializeToString(deterministic=True), digest_size=FINGERPRINT_BYTES).digest()
 
 
-def _request_ids(sent: usage_pb2.RecordColumns) -> Sequence[str] | None:
+def _request_ids(sent: usage_pb2.RecordColumns) -> Sequence[str | bytes] | None:
     packed = sent.request_uuids
     if not packed:
         return list(sent.request_ids) or None
@@ -125,8 +124,7 @@ def _request_ids(sent: usage_pb2.RecordColumns) -> Sequence[str] | None:
         raise Invalid("columns.request_uuids", "and request_ids were both sent; send one of them")
     if len(packed) % _UUID_BYTES:
         raise Invalid("columns.request_uuids", f"must be {_UUID_BYTES} bytes for each record")
-    starts = range(0, len(packed), _UUID_BYTES)
-    return [uuid_text(int.from_bytes(packed[start : start + _UUID_BYTES], "big")) for start in starts]
+    return [packed[start : start + _UUID_BYTES] for start in range(0, len(packed), _UUID_BYTES)]
 
 
 def _other_units(sent: usage_pb2.RecordColumns) -> dict[int, tuple[tuple[str, Quantity], ...]]:
