@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import batches, doors, footprint, ledger
+from bench import batches, doors, footprint, ledger, scrape
 from bench.plan import Plan
 from bench.report import Line, print_table, write_json
 
@@ -26,6 +26,7 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "start": footprint.start,
     "disk": footprint.disk,
     "store": ledger.store,
+    "scrape": scrape.scrape,
     **{kind: batches.row(kind) for kind in batches.GOALS},
     "batch-memory": batches.memory,
 }
