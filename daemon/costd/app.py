@@ -33,7 +33,9 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.reports import Reports
 from costd.services.services import Services
+from costd.services.spending import Spending
 from costd.services.upkeep import Upkeep
+from costd.services.usage_log import UsageLog
 from costd.store import runtime_file
 from costd.store.connection import DATABASE_NAME, damaged
 from costd.store.folder import make_private
@@ -117,6 +119,8 @@ class Core:
                 months=Months(self.writer, metrics),
                 catalog=Catalog(self.writer),
                 reports=Reports(self.readers, self.writer, clock),
+                spending=Spending(self.readers, clock, book.canonical_provider),
+                usage_log=UsageLog(self.readers),
                 health=Health(self.writer, self.readers, clock, metrics),
             )
             retention = RetentionLimits(

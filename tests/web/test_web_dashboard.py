@@ -156,6 +156,8 @@ def test_costs_add_usage_and_entries_and_show_them_apart(launch: Callable[..., D
         "usage": {"cost": 0.05, "requests": 1, "unpriced": 0},
         "entries": {"cost": 50, "entries": 1},
         "dataFreshness": "fresh",
+        "timezone": "UTC",
+        "exact": True,
     }
     everything = data(daemon.client.get("/api/costs/all"))
     assert everything == {
@@ -167,7 +169,33 @@ def test_costs_add_usage_and_entries_and_show_them_apart(launch: Callable[..., D
         "usage": {"cost": 0.05, "requests": 1, "unpriced": 0},
         "entries": {"cost": 50, "entries": 1},
         "dataFreshness": "fresh",
+        "timezone": "UTC",
+        "exact": True,
     }
+
+
+def test_what_has_no_price_is_null_and_what_has_no_provider_is_unknown(launch: Callable[..., Daemon]) -> None:
+    """Never $0: a sum is null as long as nothing in it has a price, and `unpriced` says how much that is."""
+    daemon = launch()
+    track(daemon, cost=None, provider="acme", model="acme-1")
+    track(daemon, cost=None, provider=None, model="nobodys-model")
+    everything = data(daemon.client.get("/api/costs/all"))
+    assert (everything["total"], everything["byProvider"]) == (None, {"acme": None, "unknown": None})
+    assert everything["usage"] == {"cost": None, "requests": 2, "unpriced": 2}
+    assert everything["comparison"] == {"previousMonth": 0, "changePercent": None}
+    for provider, model in (("acme", "acme-1"), ("unknown", "nobodys-model")):
+        found = data(daemon.client.get(f"/api/costs/{provider}"))
+        assert (found["currentMonth"], found["breakdown"]) == (None, {model: None})
+        assert found["dataFreshness"] == "fresh"
+    rows = {row["provider"]: row for row in data(daemon.client.get("/api/tokens"))["tokens"]}
+    assert {name: (row["cost"], row["unpriced"]) for name, row in rows.items()} == {
+        "acme": (None, 1),
+        "unknown": (None, 1),
+    }
+    assert set(data(daemon.client.get("/api/tracking-health"))["providers"]) == {"acme", "unknown"}
+    track(daemon, cost=0.05, provider="acme", model="acme-1")
+    found = data(daemon.client.get("/api/costs/acme"))
+    assert (found["currentMonth"], found["usage"]) == (0.05, {"cost": 0.05, "requests": 2, "unpriced": 1})
 
 
 @pytest.mark.parametrize(

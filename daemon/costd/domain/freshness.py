@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from costd.domain.spend import UNKNOWN
+
 FRESH = "fresh"
 STALE = "stale"
 VERY_STALE = "very_stale"
@@ -33,7 +35,10 @@ def freshness_word(newest_ms: int | None, now_ms: int) -> str:
 
 
 def judge(newest_ms: dict[str, int], now_ms: int) -> Freshness:
-    """The freshness of each provider and of all records, from their newest times ("" is no known provider)."""
-    overall = max(newest_ms.values(), default=None)
-    providers = {name: (ms, freshness_word(ms, now_ms)) for name, ms in sorted(newest_ms.items()) if name}
+    """The freshness of each provider and of all records, from their newest times; "" is shown as UNKNOWN."""
+    named: dict[str, int] = {}
+    for name, ms in newest_ms.items():
+        named[name or UNKNOWN] = max(ms, named.get(name or UNKNOWN, 0))
+    overall = max(named.values(), default=None)
+    providers = {name: (ms, freshness_word(ms, now_ms)) for name, ms in sorted(named.items())}
     return Freshness(freshness_word(overall, now_ms), overall, providers)

@@ -16,6 +16,8 @@ from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.reports import Reports
+from costd.services.spending import Spending
+from costd.services.usage_log import UsageLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +35,6 @@ class Services:
     months: Months
     catalog: Catalog
     reports: Reports
+    spending: Spending
+    usage_log: UsageLog
     health: Health

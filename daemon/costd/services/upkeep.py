@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from costd.domain.errors import Refused
 from costd.services.access import Access
+from costd.store.event_blocks import Block, make_blocks, store_blocks
 from costd.store.ledger import Change
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits, Step, retain
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Totals, retention, and writing down when keys were used."""
+    """Totals, blocks of events, retention, and writing down when keys were used."""
 
     def __init__(self, writer: Writer, readers: Readers, access: Access, limits: RetentionLimits) -> None:
         self._writer = writer
@@ -36,6 +37,8 @@ class Upkeep:
             while await self._fold_rollups():
                 pass
             while await self._fold_latencies() >= STEP_EVENTS:
+                pass
+            while await self._make_blocks():
                 pass
             while not (await self._step()).done:
                 pass
@@ -53,6 +56,17 @@ class Upkeep:
         if events:
             await self._writer.submit(Change(lambda commit: store_latencies(commit, counts)))
         return events
+
+    async def _make_blocks(self) -> int:
+        """Make the next blocks of events, beside the writer, and store them; how many."""
+        blocks = await asyncio.get_running_loop().run_in_executor(None, self._next_blocks)
+        if blocks:
+            await self._writer.submit(Change(lambda commit: store_blocks(commit, blocks)))
+        return len(blocks)
+
+    def _next_blocks(self) -> list[Block]:
+        with self._readers.snapshot() as connection:
+            return make_blocks(connection)
 
     def _count_latencies(self) -> LatencyCounts:
         with self._readers.snapshot() as connection:

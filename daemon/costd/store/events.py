@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from costd.domain.ids import parse_uuid, split_event_id, uuid_text
@@ -59,6 +60,13 @@ def list_events(connection: sqlite3.Connection, org_id: int, before_seq: int | N
     more = len(rows) > limit
     page = rows[:limit]
     return EventPage([_view(row) for row in page], str(page[-1][0]) if more else "")
+
+
+def events_numbered(connection: sqlite3.Connection, org_id: int, seqs: Sequence[int]) -> list[EventView]:
+    """The records with these numbers, newest first."""
+    marks = ", ".join("?" * len(seqs))
+    rows = connection.execute(f"{_SELECT} AND e.seq IN ({marks}) ORDER BY e.seq DESC", (org_id, *seqs))
+    return [_view(row) for row in rows]
 
 
 def find_event(connection: sqlite3.Connection, org_id: int, wanted: str) -> EventView | None:

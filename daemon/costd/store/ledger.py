@@ -138,8 +138,10 @@ class Commit:
         if self.sums:
             rows = [(*key, *_split_cost(sums.amounts)) for key, sums in self.sums.items()]
             insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
-            late = [row[1:] for row in rows if row[:2] <= self.totalled]
-            insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, late, ADD_AMOUNTS)
+            late = [row for row in rows if row[:2] <= self.totalled]
+            insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, [row[1:] for row in late], ADD_AMOUNTS)
+            late_days = [(row[0] // 24, *row[1:]) for row in late]
+            insert_rows(self.connection, _INTO_ROLLUP_DAY, 15, late_days, ADD_AMOUNTS)
         if self.units:
             unit_rows = [(*key, *divmod(micro, MICRO)) for key, micro in self.units.items()]
             insert_rows(self.connection, _INTO_ROLLUP_UNIT, 5, unit_rows, _ADD_ROLLUP_UNIT)
@@ -426,6 +428,7 @@ AMOUNT_COLUMNS = (
     "cost_usd, cost_nano, unpriced, unrated, latency_ms, timed"
 )
 _INTO_ROLLUP = f"INSERT INTO rollup (hour, series_id, {AMOUNT_COLUMNS})"
+_INTO_ROLLUP_DAY = f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS})"
 _INTO_SERIES_TOTAL = f"INSERT INTO series_total (series_id, {AMOUNT_COLUMNS})"
 ADD_AMOUNTS = (
     " ON CONFLICT DO UPDATE SET "

@@ -41,8 +41,16 @@ def retain(commit: Commit, limits: RetentionLimits) -> Step:
     """
     step = Step(_delete_events(commit, limits), _delete_rollups(commit, commit.now_ms - limits.rollups_ms))
     if step.done:
-        commit.connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        _give_back(commit)
     return step
+
+
+def _give_back(commit: Commit) -> None:
+    """Shorten the file by up to _VACUUM_PAGES free pages."""
+    free = commit.connection.execute("PRAGMA freelist_count").fetchone()[0]
+    for _ in range(min(free, _VACUUM_PAGES)):
+        # sqlite3 steps a statement without columns only once, and each step gives back one page.
+        commit.connection.execute("PRAGMA incremental_vacuum(1)")
 
 
 def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
@@ -59,6 +67,7 @@ def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
     for table in ("event", "request", "record_batch", "adjustment"):
         deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (through,)).rowcount
     deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq <= ?", (through,)).rowcount
+    connection.execute("DELETE FROM event_block WHERE last_seq <= ?", (through,))
     return deleted
 
 
@@ -91,13 +100,18 @@ def _lose_completeness(commit: Commit, gone_before_ms: int) -> None:
 
 def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
     deleted = 0
-    hour = cutoff_ms // _HOUR_MS
+    # In whole days: no sum of a day may hold hours that are gone.
+    day = cutoff_ms // _HOUR_MS // 24
+    hour = day * 24
     while commit.totalled[0] < hour and fold_rollups(commit):
         pass
-    for table in ("rollup", "rollup_unit"):
-        keys = "hour, series_id" + (", unit" if table == "rollup_unit" else "")
+    for table, time, keys, first in (
+        ("rollup", "hour", "hour, series_id", hour),
+        ("rollup_unit", "hour", "hour, series_id, unit", hour),
+        ("rollup_day", "day", "day, series_id", day),
+    ):
         deleted += commit.connection.execute(
-            f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE hour < ? LIMIT ?)",
-            (hour, STEP_ROWS),
+            f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE {time} < ? LIMIT ?)",
+            (first, STEP_ROWS),
         ).rowcount
     return deleted

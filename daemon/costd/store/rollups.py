@@ -76,7 +76,7 @@ def summarize(
     """Sums grouped by `by`, by bucket and then by cost, highest first. Names must be of DIMENSIONS."""
     hours = BUCKET_HOURS[bucket]
     bucket_sql = f"r.hour / {hours} * {hours}" if hours else "0"
-    columns = [*(_column(name) for name in by), bucket_sql]
+    columns = [*(column_of(name) for name in by), bucket_sql]
     where = ["s.org_id = ?"]
     values: list[object] = [org_id]
     if period.from_hour is not None:
@@ -86,11 +86,11 @@ def summarize(
         where.append("r.hour < ?")
         values.append(period.to_hour)
     for name, value in filters.items():
-        where.append(f"{_column(name)} = ?")
+        where.append(f"{column_of(name)} = ?")
         values.append(value)
     sql = (
         f"SELECT {', '.join(columns)}, {_SUMS} FROM rollup r JOIN series s ON s.id = r.series_id "
-        f"{_PROJECT if _needs_project(by, filters) else ''} WHERE {' AND '.join(where)} "
+        f"{PROJECT_JOIN if needs_project((*by, *filters)) else ''} WHERE {' AND '.join(where)} "
         f"GROUP BY {', '.join(str(number + 1) for number in range(len(columns)))}"
     )
     rows = [_row(by, row) for row in connection.execute(sql, values)]
@@ -116,15 +116,17 @@ def _row(by: Sequence[str], row: Sequence[object]) -> SummaryRow:
     return SummaryRow({name: str(row[n]) for n, name in enumerate(by)}, hour * HOUR_MS, totals)
 
 
-def _column(name: str) -> str:
+def column_of(name: str) -> str:
+    """The column of a dimension, of `series s` and the projects that PROJECT_JOIN joins to it as `p`."""
     assert name in DIMENSIONS, name
     if name in _FROM_PROJECT:
         return f"CASE WHEN s.{name} != '' THEN s.{name} ELSE coalesce(p.{_FROM_PROJECT[name]}, '') END"
     return f"s.{name}"
 
 
-def _needs_project(by: Sequence[str], filters: Mapping[str, str]) -> bool:
-    return any(name in by or name in filters for name in _FROM_PROJECT)
+def needs_project(names: Sequence[str]) -> bool:
+    """Whether column_of these dimensions needs PROJECT_JOIN."""
+    return any(name in _FROM_PROJECT for name in names)
 
 
 _SUMS = (
@@ -132,6 +134,6 @@ _SUMS = (
     "sum(r.cache_write_tokens), sum(r.reasoning_tokens), sum(r.cost_usd), sum(r.cost_nano), sum(r.unpriced), "
     "sum(r.unrated)"
 )
-_PROJECT = (
+PROJECT_JOIN = (
     "LEFT JOIN catalog_project p ON p.org_id = s.org_id AND p.source_app = s.source_app AND p.external_id = s.project"
 )

@@ -30,7 +30,7 @@ class LatencyCounts(NamedTuple):
 
 
 def fold_rollups(commit: Commit) -> int:
-    """Add the next rollups whose hour has passed to the totals; how many. 0 when there is nothing left to do."""
+    """Add the next rollups whose hour has passed to the totals and to their days; how many. 0 when none is left."""
     connection = commit.connection
     closed_hour = commit.now_ms // _HOUR_MS - OPEN_HOURS + 1
     rows = connection.execute(
@@ -41,6 +41,7 @@ def fold_rollups(commit: Commit) -> int:
     if not rows:
         return 0
     connection.execute(_FOLD, (*commit.totalled, *rows[-1]))
+    connection.execute(_FOLD_INTO_DAY, (*commit.totalled, *rows[-1]))
     connection.execute("UPDATE ledger_state SET totalled_hour = ?, totalled_series_id = ?", rows[-1])
     # Last: where anything above fails, its savepoint is rolled back and this must stay as it was.
     commit.totalled = rows[-1]
@@ -122,6 +123,10 @@ _TOTALS = (
 _FOLD = (
     f"INSERT INTO series_total (series_id, {AMOUNT_COLUMNS}) SELECT series_id, {AMOUNT_COLUMNS} FROM rollup "
     f"WHERE (hour, series_id) > (?, ?) AND (hour, series_id) <= (?, ?){ADD_AMOUNTS}"
+)
+_FOLD_INTO_DAY = (
+    f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS}) SELECT hour / 24, series_id, {AMOUNT_COLUMNS} "
+    f"FROM rollup WHERE (hour, series_id) > (?, ?) AND (hour, series_id) <= (?, ?){ADD_AMOUNTS}"
 )
 _BUCKET = (
     "CASE "

@@ -17,6 +17,13 @@ _Month = Annotated[Any, Meta(extra_json_schema={"type": "integer", "minimum": 1,
 _Year = Annotated[Any, Meta(extra_json_schema={"type": "integer", "minimum": 2000, "maximum": 2100})]
 
 
+Timezone = Annotated[str, Meta(max_length=64, description="IANA name; UTC when absent.")]
+IsExact = Annotated[
+    bool,
+    Meta(description="False where a day begins within an hour whose records are no longer kept: it counted whole."),
+]
+
+
 class TrackBody(Struct, frozen=True, gc=False, rename="camel"):
     """What one call used."""
 
@@ -55,10 +62,11 @@ class Tracked(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class BillingPeriodQuery(Struct, frozen=True, rename="camel"):
-    """UTC days, both inclusive; the current month when absent."""
+    """Days, both inclusive; the current month when absent."""
 
     billing_start_date: Text | None = None
     billing_end_date: Text | None = None
+    timezone: Timezone | None = None
 
 
 class BillingPeriod(Struct, frozen=True):
@@ -69,7 +77,10 @@ class BillingPeriod(Struct, frozen=True):
 
 
 class TokenRow(Struct, frozen=True, rename="camel"):
-    """Tokens of one provider and model (`source` "usage"), or of a service's month entries ("entries", model null)."""
+    """Tokens of one provider and model (`source` "usage"), or of a service's month entries ("entries", model null).
+
+    `cost` is null where none of the requests has a price.
+    """
 
     source: str
     provider: str
@@ -79,7 +90,7 @@ class TokenRow(Struct, frozen=True, rename="camel"):
     output_tokens: int
     cached_tokens: int
     total_tokens: int
-    cost: Usd
+    cost: Usd | None
     unpriced: int
 
 
@@ -90,13 +101,16 @@ class Tokens(Struct, frozen=True, rename="camel"):
     last_updated: str | None
     data_freshness: Freshness
     billing_period: BillingPeriod
+    timezone: str
+    exact: IsExact
 
 
 class MonthQuery(Struct, frozen=True):
-    """A UTC month; the current one when absent."""
+    """A month; the current one when absent."""
 
     month: _MonthNumber | None = None
     year: _YearNumber | None = None
+    timezone: Timezone | None = None
 
 
 class TokenTotals(Struct, frozen=True, rename="camel"):
@@ -109,9 +123,9 @@ class TokenTotals(Struct, frozen=True, rename="camel"):
 
 
 class UsagePart(Struct, frozen=True):
-    """The part of a cost that comes from single records; `unpriced` of them have no price yet."""
+    """The part of a cost that comes from single records; `unpriced` of them have no price yet (null: all)."""
 
-    cost: Usd
+    cost: Usd | None
     requests: int
     unpriced: int
 
@@ -129,33 +143,37 @@ class ProviderCosts(Struct, frozen=True, rename="camel"):
     service: str
     month: int
     year: int
-    current_month: Usd
-    previous_month: Usd
-    breakdown: dict[str, Usd]
+    current_month: Usd | None
+    previous_month: Usd | None
+    breakdown: dict[str, Usd | None]
     token_usage: TokenTotals
     usage: UsagePart
     entries: EntriesPart
     data_freshness: Freshness
+    timezone: str
+    exact: IsExact
 
 
 class Comparison(Struct, frozen=True, rename="camel"):
     """Against the month before; `changePercent` is null where that cost nothing."""
 
-    previous_month: Usd
+    previous_month: Usd | None
     change_percent: float | None
 
 
 class AllCosts(Struct, frozen=True, rename="camel"):
     """Every provider's month; `total` is `usage` and `entries` added."""
 
-    total: Usd
+    total: Usd | None
     month: int
     year: int
-    by_provider: dict[str, Usd]
+    by_provider: dict[str, Usd | None]
     comparison: Comparison
     usage: UsagePart
     entries: EntriesPart
     data_freshness: Freshness
+    timezone: str
+    exact: IsExact
 
 
 class ManualBody(Struct, frozen=True):

@@ -14,9 +14,6 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 #: The year 9999: beyond it datetime has no name for the moment.
 _MAX_UNIX_S = 253_402_300_799
 
-FIRST_YEAR = 2000
-LAST_YEAR = 2100
-
 
 def parse_timestamp(value: object, field: str) -> int | None:
     """UTC milliseconds of an RFC 3339 string or of Unix seconds; None for None.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from costd.domain import days
+from costd.domain.errors import Invalid
 from costd.domain.units import Quantity
 from costd.domain.usage import Usage
-from costd.services.reports import TokenUsage
+from costd.services.spending import Period, merged
 from costd.store.months import MonthTotal
-from costd.store.rollups import SummaryRow
+from costd.store.sums import SpendRow
 from costd.wire.web.answers import money, money_or_null, rfc3339
 from costd.wire.web.dashboard_structs import (
     BillingPeriod,
@@ -17,8 +19,9 @@ from costd.wire.web.dashboard_structs import (
     Tracked,
 )
 from costd.wire.web.fields import check_currency, record_id, usd_of, whole_of
-from costd.wire.web.moments import month_days, month_of, parse_day, parse_timestamp
+from costd.wire.web.moments import parse_timestamp
 from costd.wire.web.route import DOOR, Call
+from costd.wire.web.zones import parse_query_day, parse_zone, zone_name
 
 #: The domain's names of fields → this surface's.
 FIELD_NAMES = {
@@ -84,40 +87,50 @@ def _usage_of(sent: TrackBody, counts: dict[str, int], request_id: str) -> Usage
 
 
 async def tokens(call: Call) -> object:
-    """The tokens of whole UTC days, by provider and model, and those of month entries beside them."""
+    """The tokens of whole days, by provider and model, and those of month entries beside them."""
     asked: BillingPeriodQuery = call.query
-    first, last = month_days(*month_of(call.services.clock.now_ms()))
+    zone = parse_zone(asked.timezone)
+    today = days.day_of(call.services.clock.now_ms(), zone)
+    first, last = today.replace(day=1), days.last_day(today.year, today.month)
     if asked.billing_start_date:
-        first = parse_day(asked.billing_start_date, "billingStartDate")
+        first = parse_query_day(asked.billing_start_date, "billingStartDate")
         last = max(first, last)
     if asked.billing_end_date:
-        last = parse_day(asked.billing_end_date, "billingEndDate")
+        last = parse_query_day(asked.billing_end_date, "billingEndDate")
         first = first if asked.billing_start_date else last.replace(day=1)
-    found: TokenUsage = await call.read(call.services.reports.token_usage, call.caller, first, last)
+    if last < first:
+        raise Invalid("billingEndDate", "must not be before billingStartDate")
+    span = days.days_span(first, last, zone)
+    found: Period = await call.read(
+        call.services.spending.period, call.caller, ("provider", "model"), first, last, span, {}
+    )
     freshness = call.services.reports.freshness(call.caller)
+    rows = sorted(merged(found.usage.rows), key=lambda row: (-row.spend.cost_nano, -row.spend.requests, row.names))
     return call.envelope(
         Tokens(
-            tokens=[*map(_usage_row, found.usage), *map(_entry_row, found.entries)],
+            tokens=[*map(_usage_row, rows), *map(_entry_row, found.entries)],
             last_updated=None if freshness.newest_ms is None else rfc3339(freshness.newest_ms),
             data_freshness=freshness.overall,
-            billing_period=BillingPeriod(start=found.first_day.isoformat(), end=found.last_day.isoformat()),
+            billing_period=BillingPeriod(start=first.isoformat(), end=last.isoformat()),
+            timezone=zone_name(zone),
+            exact=found.usage.exact,
         )
     )
 
 
-def _usage_row(row: SummaryRow) -> TokenRow:
-    totals = row.totals
+def _usage_row(row: SpendRow) -> TokenRow:
+    (provider, model), spend = row.names, row.spend
     return TokenRow(
         source="usage",
-        provider=row.dimensions["provider"],
-        model=row.dimensions["model"],
-        requests=totals.requests,
-        input_tokens=totals.input_tokens,
-        output_tokens=totals.output_tokens,
-        cached_tokens=totals.cache_read_tokens,
-        total_tokens=totals.input_tokens + totals.output_tokens,
-        cost=money(totals.cost_nano),
-        unpriced=totals.unpriced,
+        provider=provider,
+        model=model,
+        requests=spend.requests,
+        input_tokens=spend.input_tokens,
+        output_tokens=spend.output_tokens,
+        cached_tokens=spend.cached_tokens,
+        total_tokens=spend.tokens,
+        cost=money_or_null(spend.shown_cost_nano),
+        unpriced=spend.unpriced,
     )
 
 

@@ -1,0 +1,278 @@
+"""Sums of spend over any span of time: from hourly rollups, and from events for the parts of hours at its edges.
+
+Rollups are added up by series before anything is joined to them: that is a tenth of the rows. An hour that a span
+cuts in two is taken from its events; where those are no longer all kept, the hour counts whole on the side of its
+middle, and the result says that it is not exact.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from costd.domain.days import DAY_MS, HOUR_MS, Span
+from costd.domain.money import NANO_PER_USD
+from costd.domain.spend import Spend
+from costd.store.event_blocks import Blocks
+from costd.store.rollups import PROJECT_JOIN, column_of, needs_project
+
+#: Beyond every hour that can be stored: 2^40 hours.
+_NO_HOUR = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRow:
+    """The spend of one combination of dimensions, in the order they were asked for."""
+
+    names: tuple[str, ...]
+    spend: Spend
+
+
+@dataclass(frozen=True, slots=True)
+class SpendTable:
+    """Rows in no particular order. `exact` is False where an hour was cut whose events are no longer kept."""
+
+    rows: list[SpendRow]
+    exact: bool
+
+    def total(self) -> Spend:
+        """All rows together."""
+        total = Spend()
+        for row in self.rows:
+            total = total.plus(row.spend)
+        return total
+
+
+class Wanted(NamedTuple):
+    """Which series to add up: those of an organization whose dimensions have one of these values each."""
+
+    org_id: int
+    filters: Mapping[str, Sequence[str]]
+
+    def where(self) -> tuple[str, list[object]]:
+        """A condition on `series s` and the projects `p` that PROJECT_JOIN joins to it."""
+        conditions, values = ["s.org_id = ?"], [self.org_id, *(v for wanted in self.filters.values() for v in wanted)]
+        for name, wanted in self.filters.items():
+            conditions.append(f"{column_of(name)} IN ({', '.join('?' * len(wanted))})")
+        return " AND ".join(conditions), [*values]
+
+    def source(self) -> str:
+        """What `where` is a condition on."""
+        return f"series s {PROJECT_JOIN if needs_project(tuple(self.filters)) else ''}"
+
+
+class _Filter:
+    """The conditions that keep a statement to the series wanted; none where there are no others."""
+
+    def __init__(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
+        self.values: list[object] = []
+        self._where = self._source = ""
+        if wanted.filters or connection.execute("SELECT count(*) FROM org").fetchone()[0] > 1:
+            self._where, self.values = wanted.where()
+            self._source = wanted.source()
+
+    def on(self, part: _Part) -> str:
+        """The condition on a part: rollups are many, and look into a set; events are few, and look up their series."""
+        if not self._where:
+            return "1"
+        if part.is_rollup:
+            return f"series_id IN (SELECT s.id FROM {self._source} WHERE {self._where})"
+        return f"EXISTS (SELECT 1 FROM {self._source} WHERE s.id = series_id AND {self._where})"
+
+
+class _Edge(NamedTuple):
+    """A part of one hour: [start_ms, end_ms)."""
+
+    start_ms: int
+    end_ms: int
+
+    @property
+    def hour(self) -> int:
+        return self.start_ms // HOUR_MS
+
+
+class _Part(NamedTuple):
+    """Rows to add up, as the end of a SELECT, and how their columns are summed."""
+
+    sums: str
+    source: str
+    values: tuple[object, ...]
+    is_rollup: bool = False
+
+
+def sum_by(connection: sqlite3.Connection, wanted: Wanted, by: Sequence[str], span: Span) -> SpendTable:
+    """The spend of `span`, grouped by dimensions; without any there is one row, unless nothing was found."""
+    parts, exact = _parts(connection, span)
+    if not by:
+        spend = _total(connection, _Filter(connection, wanted), parts)
+        return SpendTable([SpendRow((), spend)] if spend != Spend() else [], exact)
+    only = _Filter(connection, wanted)
+    pieces, values = [], []
+    for part in parts:
+        pieces.append(f"SELECT series_id, {part.sums} FROM {part.source} AND {only.on(part)} GROUP BY series_id")
+        values += [*part.values, *only.values]
+    names = ", ".join(column_of(name) for name in by)
+    sql = (
+        f"SELECT {names}, {_ALL} FROM ({' UNION ALL '.join(pieces)}) t JOIN series s ON s.id = t.series_id "
+        f"{PROJECT_JOIN if needs_project(by) else ''} WHERE s.org_id = ? "
+        f"GROUP BY {', '.join(str(place + 1) for place in range(len(by)))}"
+    )
+    width = len(by)
+    rows = connection.execute(sql, [*values, wanted.org_id]) if pieces else []
+    return SpendTable([SpendRow(row[:width], _spend(row[width:])) for row in rows], exact)
+
+
+def sum_buckets(connection: sqlite3.Connection, wanted: Wanted, bounds_ms: Sequence[int]) -> tuple[list[Spend], bool]:
+    """The spend between each two neighbours of `bounds_ms`, which ascend; and whether that is exact."""
+    only = _Filter(connection, wanted)
+    cut = {bound // HOUR_MS for bound in bounds_ms if bound % HOUR_MS}
+    kept_from = _complete_from(connection)
+    from_events = {hour for hour in cut if hour >= kept_from}
+    sums = [Spend()] * (len(bounds_ms) - 1)
+    exact = True
+    for hour, spend in _hourly(connection, only, bounds_ms):
+        if hour in from_events:
+            continue
+        exact = exact and hour not in cut
+        place = bisect_right(bounds_ms, hour * HOUR_MS + HOUR_MS // 2) - 1
+        if 0 <= place < len(sums):
+            sums[place] = sums[place].plus(spend)
+    blocks = Blocks(connection)
+    for place, (start_ms, end_ms) in enumerate(pairwise(bounds_ms)):
+        for edge in _edges(start_ms, end_ms):
+            if edge.hour in from_events:
+                sums[place] = sums[place].plus(_total(connection, only, list(_event_parts(blocks, edge))))
+    return sums, exact
+
+
+def _hourly(connection: sqlite3.Connection, only: _Filter, bounds_ms: Sequence[int]) -> Iterator[tuple[int, Spend]]:
+    """The spend of each hour, or of each day (by its first hour) where all bounds are those of UTC days."""
+    from_hour, to_hour = bounds_ms[0] // HOUR_MS, -(-bounds_ms[-1] // HOUR_MS)
+    if any(bound % DAY_MS for bound in bounds_ms):
+        parts = [("hour", 1, _hours(from_hour, to_hour))]
+    else:
+        by_day = _days(from_hour // 24, to_hour // 24)
+        parts = [("day", 24, by_day), ("hour", 1, _unfolded(connection, from_hour, to_hour))]
+    for time, hours, part in parts:
+        for at, *row in connection.execute(
+            f"SELECT {time}, {part.sums} FROM {part.source} AND {only.on(part)} GROUP BY {time}",
+            [*part.values, *only.values],
+        ):
+            yield at * hours, _spend(row)
+
+
+def first_and_last_hour(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    """The first and the last hour that anything was recorded for; None where nothing was."""
+    first, last = connection.execute("SELECT (SELECT min(hour) FROM rollup), (SELECT max(hour) FROM rollup)").fetchone()
+    return None if first is None else (first, last)
+
+
+def _parts(connection: sqlite3.Connection, span: Span) -> tuple[list[_Part], bool]:
+    """What makes up a span: its whole hours, and the parts of hours at its edges."""
+    start_ms, end_ms = span
+    from_hour = 0 if start_ms is None else -(-start_ms // HOUR_MS)
+    to_hour = _NO_HOUR if end_ms is None else end_ms // HOUR_MS
+    parts: list[_Part] = []
+    kept_from = _complete_from(connection)
+    exact = True
+    edges = _edges(0 if start_ms is None else start_ms, _NO_HOUR * HOUR_MS if end_ms is None else end_ms)
+    for edge in edges:
+        if edge.hour >= kept_from:
+            parts += _event_parts(Blocks(connection), edge)
+            continue
+        exact = exact and not _anything(connection, edge.hour)
+        if edge.start_ms <= edge.hour * HOUR_MS + HOUR_MS // 2 < edge.end_ms:
+            parts.append(_hours(edge.hour, edge.hour + 1))
+    return parts + _whole_hours(connection, from_hour, to_hour), exact
+
+
+def _whole_hours(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> list[_Part]:
+    """The hours [from, to): what is whole UTC days by day, where that is folded already, and the rest by the hour."""
+    if from_hour >= to_hour:
+        return []
+    from_day, to_day = -(-from_hour // 24), to_hour // 24
+    if from_day >= to_day:
+        return [_hours(from_hour, to_hour)]
+    parts = [_days(from_day, to_day), _unfolded(connection, from_day * 24, to_day * 24)]
+    if from_hour < from_day * 24:
+        parts.append(_hours(from_hour, from_day * 24))
+    if to_day * 24 < to_hour:
+        parts.append(_hours(to_day * 24, to_hour))
+    return parts
+
+
+def _edges(start_ms: int, end_ms: int) -> list[_Edge]:
+    """The parts of [start, end) that are not whole hours: none, one or two, each within one hour."""
+    if start_ms >= end_ms:
+        return []
+    first_whole, last_whole = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
+    if first_whole > last_whole:
+        return [_Edge(start_ms, end_ms)]
+    pieces = (_Edge(start_ms, first_whole), _Edge(last_whole, end_ms))
+    return [piece for piece in pieces if piece.start_ms < piece.end_ms]
+
+
+def _hours(from_hour: int, to_hour: int) -> _Part:
+    return _Part(_ROLLED, "rollup WHERE hour >= ? AND hour < ?", (from_hour, to_hour), is_rollup=True)
+
+
+def _days(from_day: int, to_day: int) -> _Part:
+    return _Part(_ROLLED, "rollup_day WHERE day >= ? AND day < ?", (from_day, to_day), is_rollup=True)
+
+
+def _unfolded(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> _Part:
+    """What of these hours is not in their days yet."""
+    folded = connection.execute("SELECT totalled_hour, totalled_series_id FROM ledger_state").fetchone()
+    source = "rollup WHERE (hour, series_id) > (?, ?) AND hour >= ? AND hour < ?"
+    return _Part(_ROLLED, source, (*folded, from_hour, to_hour), is_rollup=True)
+
+
+def _event_parts(blocks: Blocks, edge: _Edge) -> Iterator[_Part]:
+    moment = "at_ms >= ? AND at_ms < ?"
+    for first_seq, last_seq in blocks.ranges(edge.start_ms, edge.end_ms):
+        yield _Part(_COUNTED, f"event WHERE seq >= ? AND seq <= ? AND {moment}", (first_seq, last_seq, *edge))
+    if blocks.has_adjustments:
+        yield _Part(_ADJUSTED, f"adjustment WHERE {moment}", tuple(edge))
+
+
+def _total(connection: sqlite3.Connection, only: _Filter, parts: Sequence[_Part]) -> Spend:
+    total = Spend()
+    for part in parts:
+        row = connection.execute(
+            f"SELECT {part.sums} FROM {part.source} AND {only.on(part)}", [*part.values, *only.values]
+        ).fetchone()
+        total = total.plus(_spend(row))
+    return total
+
+
+def _complete_from(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()[0])
+
+
+def _anything(connection: sqlite3.Connection, hour: int) -> bool:
+    return connection.execute("SELECT 1 FROM rollup WHERE hour = ? LIMIT 1", (hour,)).fetchone() is not None
+
+
+def _spend(row: Sequence[int | None]) -> Spend:
+    """The columns of _COLUMNS; NULL where there was no row to sum."""
+    requests, input_, output, cached, usd, nano, unpriced = (number or 0 for number in row)
+    return Spend(requests, input_, output, cached, usd * NANO_PER_USD + nano, unpriced)
+
+
+# Money is summed in two halves, as rollups keep it: no sum of allowed records can overflow 64 bits then.
+_COLUMNS = ("requests", "input_tokens", "output_tokens", "cache_read_tokens", "cost_usd", "cost_nano", "unpriced")
+_ROLLED = ", ".join(f"sum({name}) AS {name}" for name in _COLUMNS)
+_ALL = ", ".join(f"sum(t.{name})" for name in _COLUMNS)
+_MONEY = f"sum(cost_nano / {NANO_PER_USD}) AS cost_usd, sum(cost_nano % {NANO_PER_USD}) AS cost_nano"
+_COUNTED = (
+    "count(*) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, "
+    f"sum(cache_read_tokens) AS cache_read_tokens, {_MONEY}, sum(cost_nano IS NULL) AS unpriced"
+)
+_ADJUSTED = (
+    "sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, "
+    f"sum(cache_read_tokens) AS cache_read_tokens, {_MONEY}, sum(unpriced) AS unpriced"
+)
