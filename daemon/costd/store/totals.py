@@ -60,8 +60,8 @@ def count_latencies(connection: sqlite3.Connection, last_seq: int | None = None)
         newest = last_seq
     through_seq = min(max(after_seq, newest or 0), after_seq + STEP_EVENTS)
     rows = connection.execute(
-        f"SELECT series_id, {_BUCKET} AS bucket, count(*) FROM event "
-        "WHERE seq > ? AND seq <= ? AND latency_ms IS NOT NULL GROUP BY series_id, bucket",
+        f"SELECT key / {_KEYS}, key % {_KEYS}, events FROM (SELECT {_KEY} AS key, count(*) AS events FROM event "
+        "WHERE seq > ? AND seq <= ? AND latency_ms IS NOT NULL GROUP BY key)",
         (after_seq, through_seq),
     ).fetchall()
     return LatencyCounts(after_seq, through_seq, rows)
@@ -133,10 +133,14 @@ _BUCKET = (
     + " ".join(f"WHEN latency_ms <= {bound_ms} THEN {place}" for place, bound_ms in enumerate(LATENCY_BOUNDS_MS))
     + f" ELSE {len(LATENCY_BOUNDS_MS)} END"
 )
+#: Series and bucket as one number: SQLite groups by sorting, and sorts by one number nearly twice as fast as by two.
+_KEYS = 16
+assert len(LATENCY_BOUNDS_MS) < _KEYS
+_KEY = f"series_id * {_KEYS} + {_BUCKET}"
 _LATENCIES = (
     "SELECT series_id, bucket, events FROM series_latency UNION ALL "
-    f"SELECT series_id, {_BUCKET} AS bucket, count(*) FROM event WHERE seq > ? AND latency_ms IS NOT NULL "
-    "GROUP BY series_id, bucket"
+    f"SELECT key / {_KEYS}, key % {_KEYS}, events FROM "
+    f"(SELECT {_KEY} AS key, count(*) AS events FROM event WHERE seq > ? AND latency_ms IS NOT NULL GROUP BY key)"
 )
 _INTO_LATENCY = "INSERT INTO series_latency (series_id, bucket, events)"
 _ADD_LATENCY = " ON CONFLICT DO UPDATE SET events = events + excluded.events"
