@@ -189,7 +189,8 @@ class Writer:
                 self._work(group)
             elif self._closing:
                 break
-            if self._records_refused is not None:
+            # Whoever still waits is turned away first: the attempt may take as long as the storage lets it.
+            if self._records_refused is not None and not self._queue:
                 self._try_to_resume()
             self._checkpoint_if_due()
             self.busy_since_s = None
