@@ -11,6 +11,7 @@ import pytest
 from costd.clock import ManualClock
 from costd.domain.rollup import LATENCY_BOUNDS_MS
 from costd.store import connection as database
+from costd.store.integrity import check_ledger
 from costd.store.ledger import Change, EventDraft
 from costd.store.retention import RetentionLimits, retain
 from costd.store.totals import count_latencies, fold_rollups, load_latencies, load_totals, store_latencies
@@ -51,6 +52,14 @@ def loaded(path: Path) -> Held:
     return held
 
 
+def checked(path: Path) -> list[str]:
+    connection = database.connect(path)
+    try:
+        return check_ledger(connection).findings
+    finally:
+        connection.close()
+
+
 def change(writer: Writer, apply: Any) -> Any:
     return writer.submit(Change(apply)).wait(20)
 
@@ -65,6 +74,7 @@ def fold_latencies(writer: Writer) -> None:
 
 
 def some_draft(rng: random.Random, now_ms: int) -> EventDraft:
+    unrated = rng.random() < 0.2
     age_ms = rng.choice((0, 0, rng.randrange(4 * HOUR_MS), rng.randrange(35 * DAY_MS)))
     return draft(
         series=series(
@@ -77,7 +87,8 @@ def some_draft(rng: random.Random, now_ms: int) -> EventDraft:
         input_tokens=rng.randrange(10**9),
         cost_nano=rng.choice((None, 0, 999_999_999, rng.randrange(10**15))),
         latency_ms=rng.choice((None, 0, 100, 101, rng.randrange(200_000))),
-        unrated=rng.random() < 0.2,
+        unrated=unrated,
+        extra='{"unrated":["images"]}' if unrated else None,
     )
 
 
@@ -103,6 +114,7 @@ def test_totals_stay_exact_through_folding_late_records_retention_and_restarts(s
                     step = change(writer, lambda commit: retain(commit, LIMITS))
                     removed += step.rollups + step.events
                 assert loaded(writer.path) == expected.held
+                assert checked(writer.path) == []
     assert removed or seed  # at least the first seed deletes
 
 
@@ -156,6 +168,15 @@ def test_label_sets_come_in_the_order_in_which_they_were_first_seen(tmp_path: Pa
         connection = database.connect(writer.path)
         assert [entry.labels for entry in load_totals(connection, ["model"])] == [(model,) for model in models]
         connection.close()
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM series_total", "UPDATE series_total SET requests = requests - 1"])
+def test_the_check_finds_totals_that_fall_short(damage: str, tmp_path: Path) -> None:
+    with writing(tmp_path) as writer:
+        record(writer, draft(at_ms=NOW_MS - 9 * HOUR_MS))
+        change(writer, fold_rollups)
+        change(writer, lambda commit: commit.connection.execute(damage).rowcount)
+        assert checked(writer.path) == ["the total of series 1 is less than its rollups"]
 
 
 def test_an_empty_ledger_has_no_totals(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class CheckReport:
 def check_ledger(connection: sqlite3.Connection) -> CheckReport:
     """Check everything, on one snapshot; reads the whole ledger. What cannot be read is a finding too."""
     findings: list[str] = []
-    for check in (_file, _references, _compare_rollups, _compare_units, _orphans):
+    for check in (_file, _references, _compare_rollups, _compare_units, _compare_totals, _orphans):
         try:
             findings += check(connection)
         except sqlite3.DatabaseError as error:
@@ -118,6 +118,11 @@ def _compare_units(connection: sqlite3.Connection) -> list[str]:
     return findings
 
 
+def _compare_totals(connection: sqlite3.Connection) -> list[str]:
+    """Series whose total is less than the rollups in it that are still kept; those that are gone only add to it."""
+    return [f"the total of series {series} is less than its rollups" for (series,) in connection.execute(_SHORT_TOTALS)]
+
+
 def _orphans(connection: sqlite3.Connection) -> list[str]:
     """Rows whose commit is missing: their ids could not be told."""
     findings = []
@@ -148,4 +153,12 @@ SELECT hour, series_id, {", ".join(f"sum({name})" for name in _SUMS)}, sum(usd),
          cost_nano / {_NANO}, cost_nano % {_NANO}
   FROM adjustment WHERE at_ms >= :from_ms
 ) GROUP BY hour, series_id
+"""
+
+_SHORT_TOTALS = f"""
+SELECT k.series_id FROM (
+  SELECT series_id, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}, sum(cost_usd) AS cost_usd
+  FROM rollup, ledger_state WHERE (hour, series_id) <= (totalled_hour, totalled_series_id) GROUP BY series_id
+) k LEFT JOIN series_total t ON t.series_id = k.series_id
+WHERE t.series_id IS NULL OR {" OR ".join(f"t.{name} < k.{name}" for name in (*_SUMS, "cost_usd"))}
 """
