@@ -105,7 +105,7 @@ def test_totals_stay_exact_through_folding_late_records_retention_and_restarts(s
                 record(writer, *drafts)
                 for one in drafts:
                     expected.add(one)
-                clock.advance(rng.choice((10, 1_800, 2 * 86_400)))
+                clock.advance(rng.choice((10, 1_800, 6 * 86_400)))
                 if rng.random() < 0.5:
                     change(writer, fold_rollups)
                 if rng.random() < 0.5:
@@ -115,7 +115,7 @@ def test_totals_stay_exact_through_folding_late_records_retention_and_restarts(s
                     removed += step.rollups + step.events
                 assert loaded(writer.path) == expected.held
                 assert checked(writer.path) == []
-    assert removed or seed  # at least the first seed deletes
+    assert removed
 
 
 def test_retention_first_folds_what_it_deletes(tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
     hour = day * 24
     while commit.totalled[0] < hour and fold_rollups(commit):
         pass
+    # Records that came late may still be held as events when the rollup of their hour goes.
+    _lose_completeness(commit, (hour - 1) * _HOUR_MS)
     for table, time, keys, first in (
         ("rollup", "hour", "hour, series_id", hour),
         ("rollup_unit", "hour", "hour, series_id, unit", hour),
