@@ -251,7 +251,77 @@ class BatchDoor(HttpDoor):
                 for result in results]  # fmt: skip
 
 
+class ColumnsDoor(GrpcDoor):
+    """UsageService.RecordBatch, all calls as columns."""
+
+    name = "columns"
+
+    def send(self, calls: Sequence[Call]) -> list[Outcome]:
+        """All at once."""
+        try:
+            answer = self._stub.RecordBatch(self._batch(calls), metadata=self._metadata, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            return [rpc_outcome(error)] * len(calls)
+        ids = [int.from_bytes(answer.event_ids[n * 16 : n * 16 + 16], "big") for n in range(len(calls))]
+        costs = [None if nano < 0 else nano for nano in answer.cost_nano_usd]
+        words = [usage_pb2.RecordOutcome.Name(outcome).removeprefix("RECORD_OUTCOME_") for outcome in answer.outcomes]
+        return [
+            Outcome("kept", "OK", _text_of(event_id), cost, word == "DUPLICATE")
+            if word in {"ACCEPTED", "DUPLICATE"}
+            else Outcome("refused", {"CONFLICT": "ALREADY_EXISTS"}.get(word, word))
+            for word, event_id, cost in zip(words, ids, costs, strict=True)
+        ]
+
+    def _batch(self, calls: Sequence[Call]) -> usage_pb2.RecordBatchRequest:
+        records = [record_message(call) for call in calls]
+        columns = usage_pb2.RecordColumns(
+            series=range(len(calls)),
+            input_tokens=[call.input_tokens for call in calls],
+            output_tokens=[call.output_tokens for call in calls],
+            cost_nano_usd=[-1 if call.cost_nano is None else call.cost_nano for call in calls],
+            time_ms=[call.at_ms or 0 for call in calls],
+            request_ids=[call.request_id for call in calls],
+            jobs=[record.dimensions.job for record in records],
+        )
+        for record in records:
+            record.dimensions.job = ""
+        series = [usage_pb2.BatchSeries(dimensions=record.dimensions) for record in records]
+        return usage_pb2.RecordBatchRequest(series=series, columns=columns)
+
+
+class StreamDoor(GrpcDoor):
+    """UsageService.RecordStream, a message for each call; says nothing of ids and costs."""
+
+    name = "stream"
+
+    def send(self, calls: Sequence[Call]) -> list[Outcome]:
+        """One after another, without waiting in between."""
+        sent = (
+            usage_pb2.RecordStreamRequest(sequence=number, record=record_message(call))
+            for number, call in enumerate(calls, 1)
+        )
+        settled = [Outcome("kept", "OK", "", call.expected_nano) for call in calls]
+        acknowledged = 0
+        try:
+            for answer in self._stub.RecordStream(sent, metadata=self._metadata, timeout=TIMEOUT_S):
+                acknowledged = answer.acknowledged
+                for item in answer.items:
+                    word = usage_pb2.RecordOutcome.Name(item.outcome).removeprefix("RECORD_OUTCOME_")
+                    was = settled[item.sequence - 1]
+                    settled[item.sequence - 1] = (
+                        was._replace(duplicate=True)
+                        if word == "DUPLICATE"
+                        else Outcome("refused", {"CONFLICT": "ALREADY_EXISTS"}.get(word, word))
+                    )
+        except grpc.RpcError as error:
+            return settled[:acknowledged] + [rpc_outcome(error)] * (len(calls) - acknowledged)
+        return settled
+
+
+#: Doors that say everything about each record.
 DOORS: tuple[Callable[..., Door], ...] = (GrpcDoor, HttpDoor, BatchDoor)
+#: And the doors for many records at once.
+ALL_DOORS: tuple[Callable[..., Door], ...] = (*DOORS, ColumnsDoor, StreamDoor)
 
 
 def send(make: Callable[..., Door], daemon: Daemon, *calls: Call, key: str = "") -> list[Outcome]:

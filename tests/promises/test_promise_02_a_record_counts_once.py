@@ -15,6 +15,7 @@ from itertools import permutations, product
 import pytest
 
 from callers import (
+    ALL_DOORS,
     DOORS,
     BatchDoor,
     Call,
@@ -39,7 +40,7 @@ def send_shuffled(daemon: Daemon, calls: Sequence[Call], rng: random.Random) -> 
     shuffled = list(calls)
     rng.shuffle(shuffled)
     chunks = [shuffled[start : start + 20] for start in range(0, len(shuffled), 20)]
-    doors = [rng.choice(DOORS) for _ in chunks]
+    doors = [rng.choice(ALL_DOORS) for _ in chunks]
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda chunk, door: send(door, daemon, *chunk), chunks, doors))
@@ -59,9 +60,13 @@ def test_promise_2_replaying_everything_three_times_over_all_doors_changes_no_to
             assert daemon.stop() == 0
             daemon = launch()
         for number, outcome in send_shuffled(daemon, calls, rng).items():
-            assert outcome == first[number]._replace(status=outcome.status, duplicate=True)
+            ids = {outcome.event_id, first[number].event_id} - {""}  # streams tell no ids
+            assert len(ids) <= 1
+            assert (outcome.word, outcome.duplicate, outcome.cost_nano) == ("kept", True, first[number].cost_nano)
         assert reported(daemon) == summed(daemon) == expected
-    assert {row.number: row.event_id for row in rows(daemon)} == {n: o.event_id for n, o in first.items()}
+    held = {row.number: row.event_id for row in rows(daemon)}
+    assert held.keys() == first.keys()
+    assert all(outcome.event_id in {"", held[number]} for number, outcome in first.items())
 
 
 def test_promise_2_one_record_sent_by_many_callers_at_the_same_moment_counts_once(launch: Launch) -> None:
@@ -91,7 +96,7 @@ def test_promise_2_the_same_id_with_other_content_is_a_conflict_on_every_pair_of
     }
     before = summed(daemon)
     added = 0
-    for (one, other), (what, changes) in product(product(DOORS, DOORS), others.items()):
+    for (one, other), (what, changes) in product(product(ALL_DOORS, ALL_DOORS), others.items()):
         call = first._replace(request_id=f"{one.__name__}-{other.__name__}-{what}")
         kept = send(one, daemon, call)[0]
         assert kept.word == "kept"
@@ -99,7 +104,7 @@ def test_promise_2_the_same_id_with_other_content_is_a_conflict_on_every_pair_of
         refused = send(other, daemon, call._replace(**changes))[0]
         assert (refused.word, refused.status) in {("refused", "409"), ("refused", "ALREADY_EXISTS")}, (what, refused)
         again = send(other, daemon, call)[0]
-        assert (again.event_id, again.duplicate) == (kept.event_id, True)
+        assert (again.word, again.duplicate) == ("kept", True)
     assert summed(daemon) == (before[0] + added, before[1] + added * (first.expected_nano or 0))
     assert summed(daemon) == reported(daemon)
 
