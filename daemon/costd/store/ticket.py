@@ -19,7 +19,7 @@ class Ticket(Generic[T]):
     waiter wants, in the waiter's own time.
     """
 
-    __slots__ = ("_convert", "_error", "_future", "_gate", "_loop", "outcome", "records", "size", "work")
+    __slots__ = ("_convert", "_error", "_future", "_gate", "loop", "outcome", "records", "size", "work")
 
     def __init__(self, work: Any, size: int, convert: Callable[[Any], T], records: int = 1) -> None:
         self.work = work
@@ -28,11 +28,12 @@ class Ticket(Generic[T]):
         self._convert = convert
         self.outcome: Any = None
         self._error: BaseException | None = None
-        self._loop = asyncio._get_running_loop()
+        #: The event loop of the coroutine that waits; None where a thread does.
+        self.loop = asyncio._get_running_loop()
         self._future: asyncio.Future[None] | None = None
         self._gate: threading.Lock | None = None
-        if self._loop is not None:
-            self._future = self._loop.create_future()
+        if self.loop is not None:
+            self._future = self.loop.create_future()
         else:
             self._gate = threading.Lock()
             self._gate.acquire()
@@ -82,8 +83,8 @@ def wake(tickets: Iterable[Ticket[Any]]) -> None:
     for ticket in tickets:
         if ticket._gate is not None:
             ticket._gate.release()
-        elif ticket._loop is not None and ticket._future is not None:
-            by_loop.setdefault(ticket._loop, []).append(ticket._future)
+        elif ticket.loop is not None and ticket._future is not None:
+            by_loop.setdefault(ticket.loop, []).append(ticket._future)
     for loop, futures in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, futures)
