@@ -11,6 +11,7 @@ import http.client
 import stat
 from collections.abc import Callable, Iterator
 from itertools import product
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -18,8 +19,8 @@ import httpx
 import pytest
 
 import harness
-from callers import BatchDoor, Call, GrpcDoor, HttpDoor, record_json, send, summed
-from costd.v1 import admin_pb2, admin_pb2_grpc
+from callers import BatchDoor, Call, GrpcDoor, HttpDoor, record_json, record_message, send, summed
+from costd.v1 import admin_pb2, admin_pb2_grpc, usage_pb2, usage_pb2_grpc
 from costd.wire.rpc.server import ADMIN, QUERY, SERVICE_NAMES, USAGE
 from costd.wire.web.table import routes
 from harness import Daemon
@@ -157,6 +158,25 @@ def test_promise_12_a_revoked_key_is_dead_at_once_on_open_connections_too(daemon
         assert summed(daemon) == before
         for door in doors:
             door.close()
+
+
+def test_promise_12_a_revoked_key_is_dead_on_a_stream_that_is_open(daemon: Daemon) -> None:
+    key = daemon.key("streaming")
+    messages: SimpleQueue[usage_pb2.RecordStreamRequest | None] = SimpleQueue()
+    with grpc.insecure_channel(daemon.grpc) as channel:
+        stream = usage_pb2_grpc.UsageServiceStub(channel).RecordStream(
+            iter(messages.get, None), metadata=(("authorization", f"Bearer {key}"),), timeout=20
+        )
+        messages.put(usage_pb2.RecordStreamRequest(sequence=1, record=record_message(Call(1))))
+        assert next(stream).acknowledged == 1
+        assert harness.costd("keys", "revoke", "streaming", "--data-dir", str(daemon.data_dir)).returncode == 0
+        before = summed(daemon)
+        messages.put(usage_pb2.RecordStreamRequest(sequence=2, record=record_message(Call(2))))
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        messages.put(None)
+    assert summed(daemon) == before
 
 
 def test_promise_12_a_revoked_key_stays_dead_after_a_restart_and_a_crash(launch: Callable[..., Daemon]) -> None:

@@ -110,14 +110,20 @@ def stream(
     """Any messages in, any out, from a caller with a key."""
     authenticate = access.authenticate
 
+    def still_allowed(requests: Iterator[Any], token: str | None) -> Iterator[Any]:
+        for message in messages(method, requests):
+            authenticate(token)  # a stream may be older than the revocation of its key
+            yield message
+
     def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        token = token_of(context.invocation_metadata())
         try:
             try:
-                caller = authenticate(token_of(context.invocation_metadata()))
+                caller = authenticate(token)
             except Refused as refusal:
                 refused(refusal)
                 raise
-            yield from exchange(caller, messages(method, requests))
+            yield from exchange(caller, still_allowed(requests, token))
         except grpc.RpcError:  # the caller is gone
             raise
         except Exception as error:
