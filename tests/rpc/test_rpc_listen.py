@@ -39,7 +39,7 @@ class Ready:
 def services() -> Services:
     """Enough of a daemon for a door at which only health and reflection are asked."""
     access = SimpleNamespace(authenticate=None, auth_required=True)
-    rest = dict.fromkeys(("metering", "admission", "reports", "metrics"))
+    rest = dict.fromkeys(("metering", "batching", "admission", "reports", "spending", "metrics"))
     return cast("Services", SimpleNamespace(access=access, health=Ready(), **rest))
 
 

@@ -110,6 +110,8 @@ BODIES: dict[str, Any] = {
 def test_every_answer_fits_its_schema(daemon: Daemon, document: dict[str, Any], method: str, path: str) -> None:
     operation = document["paths"][path][method.lower()]
     url = path.replace("{provider}", "openai")
+    if "{id}" in url:
+        url = url.replace("{id}", daemon.client.post("/v1/usage/record", json=RECORD).json()["event_id"])
     body = BODIES.get(path.removeprefix("/cost-tracker")) if method == "POST" else None
     response = daemon.client.request(method, url, json=body) if body else daemon.client.request(method, url)
     assert response.status_code == 200, response.text

@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from costd.domain.errors import Invalid
 
 NANO_PER_USD = 1_000_000_000
+_NANO_PER_CENT = NANO_PER_USD // 100
 
 #: One record may cost at most this much; one month entry or budget at most MAX_ENTRY_NANO. A slip of the
 #: keyboard beyond them is far likelier than such a bill.
@@ -52,6 +53,13 @@ def usd_text(nano: int) -> str:
     if not fraction:
         return f"{sign}{whole}"
     return f"{sign}{whole}.{fraction:09d}".rstrip("0")
+
+
+def cents_text(nano: int) -> str:
+    """Exact US cents with no more digits than needed: 2140000 → "0.214"."""
+    sign = "-" if nano < 0 else ""
+    whole, fraction = divmod(abs(nano), _NANO_PER_CENT)
+    return f"{sign}{whole}.{fraction:07d}".rstrip("0").rstrip(".")
 
 
 def usd(nano: int) -> Decimal:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
 
 from costd.clock import Clock
-from costd.domain import days
+from costd.domain import days, projection
 from costd.domain.access import Caller
 from costd.domain.days import HOUR_MS, Span
 from costd.domain.errors import Invalid
-from costd.domain.spend import UNKNOWN, Spend
+from costd.domain.series import TAG_SEPARATOR
+from costd.domain.spend import UNKNOWN, Spend, cost_with_entries
 from costd.store import months, sums
+from costd.store.keys import StoredKey, load_keys
 from costd.store.months import MonthTotal
 from costd.store.reader import Readers
 from costd.store.sums import SpendRow, SpendTable, Wanted
@@ -75,14 +77,15 @@ class BurnRate:
 
 @dataclass(frozen=True, slots=True)
 class MonthStats:
-    """A month so far; `week` and `week_before` are the spends of the last seven times 24 hours and of those before."""
+    """A month so far, and what it will have cost at its end (nano-USD, None where that has no price)."""
 
+    first: date
+    last: date
     usage: Spend
     entries: Entries
-    week: Spend
-    week_before: Spend
-    now_ms: int
-    end_ms: int
+    spent_nano: int | None
+    projected_nano: int | None
+    trend: str
     exact: bool
 
 
@@ -162,35 +165,45 @@ class Spending:
         # Open at the end: callers' clocks may be a little ahead of ours.
         span = Span(now_ms - hours * HOUR_MS, None)
         table = self.by(caller, ("provider",), span, self.provider_filter(provider))
-        rows = sorted(merged(table.rows), key=lambda row: (-row.spend.cost_nano, -row.spend.tokens, row.names))
-        return BurnRate(now_ms - hours * HOUR_MS, now_ms, hours, table.total(), rows, table.exact)
+        return BurnRate(now_ms - hours * HOUR_MS, now_ms, hours, table.total(), merged(table.rows), table.exact)
 
     def month_stats(self, caller: Caller, provider: str, zone: tzinfo) -> MonthStats:
         """The current month of one or of all providers."""
         caller.require("read")
         now_ms = self._clock.now_ms()
         today = days.day_of(now_ms, zone)
-        month = days.month_span(today.year, today.month, zone)
+        first, last = today.replace(day=1), days.last_day(today.year, today.month)
+        month = days.days_span(first, last, zone)
+        assert month.end_ms is not None
         filters = self.provider_filter(provider)
-        wanted = Wanted(caller.org_id, filters)
-        # In whole hours: a trend needs no minutes, and so no single records.
-        week_ms = 7 * days.DAY_MS
-        this_hour_ms = -(-now_ms // HOUR_MS) * HOUR_MS
-        week, before = Span(this_hour_ms - week_ms, None), Span(this_hour_ms - 2 * week_ms, this_hour_ms - week_ms)
         number = days.month_number(today)
         with self._readers.snapshot() as connection:
-            used, week_sums, before_sums = (sums.sum_by(connection, wanted, (), span) for span in (month, week, before))
+            used, week, before = (
+                sums.sum_by(connection, Wanted(caller.org_id, filters), (), span) for span in (month, *_weeks(now_ms))
+            )
             totals = months.month_totals(connection, caller.org_id, number, number)
-        assert month.end_ms is not None
+            hours = sums.first_and_last_hour(connection)
+        usage, entries = used.total(), added(self._chosen(totals, filters))
+        spent_nano = cost_with_entries(usage, entries.entries, entries.cost_nano)
+        observed_ms = 0 if hours is None else now_ms - hours[0] * HOUR_MS
         return MonthStats(
-            used.total(),
-            added(self._chosen(totals, filters)),
-            week_sums.total(),
-            before_sums.total(),
-            now_ms,
-            month.end_ms,
+            first,
+            last,
+            usage,
+            entries,
+            spent_nano,
+            projection.projected_nano(spent_nano, week.total(), observed_ms, month.end_ms - now_ms),
+            projection.trend(week.total(), before.total()),
             used.exact,
         )
+
+    def by_key(self, caller: Caller, span: Span, filters: Filters) -> tuple[SpendTable, dict[str, StoredKey]]:
+        """Usage of `span` by the key that recorded it, and those keys by their ids."""
+        caller.require("read")
+        with self._readers.snapshot() as connection:
+            table = sums.sum_by(connection, Wanted(caller.org_id, filters), ("key_id",), span)
+            keys = {key.id: key for key in load_keys(connection) if key.org_id == caller.org_id}
+        return table, keys
 
     def _chosen(self, totals: Sequence[MonthTotal], filters: Filters) -> list[MonthTotal]:
         if any(name != "provider" for name in filters):
@@ -198,6 +211,13 @@ class Spending:
         wanted = filters.get("provider")
         # Entries are filed under the service's name; usage under the provider's id in the price list.
         return [each for each in totals if wanted is None or self._canonical(each.provider) in wanted]
+
+
+def _weeks(now_ms: int) -> tuple[Span, Span]:
+    """The last week and the one before; in whole hours, as a trend needs no single records."""
+    until_ms = -(-now_ms // HOUR_MS) * HOUR_MS
+    since_ms = until_ms - projection.WEEK_MS
+    return Span(since_ms, None), Span(since_ms - projection.WEEK_MS, since_ms)
 
 
 def added(totals: Sequence[MonthTotal]) -> Entries:
@@ -209,10 +229,18 @@ def added(totals: Sequence[MonthTotal]) -> Entries:
     )
 
 
-def merged(rows: Sequence[SpendRow]) -> list[SpendRow]:
-    """Rows with "" under UNKNOWN, together with what is really called that."""
+def merged(rows: Iterable[SpendRow]) -> list[SpendRow]:
+    """Rows with "" under UNKNOWN, together with what is really called that; the dearest first."""
     found: dict[tuple[str, ...], Spend] = {}
     for row in rows:
         names = tuple(name or UNKNOWN for name in row.names)
         found[names] = found.get(names, Spend()).plus(row.spend)
-    return [SpendRow(names, spend) for names, spend in found.items()]
+    return sorted(
+        (SpendRow(names, spend) for names, spend in found.items()),
+        key=lambda row: (-row.spend.cost_nano, -row.spend.requests, row.names),
+    )
+
+
+def by_tag(rows: Iterable[SpendRow]) -> list[SpendRow]:
+    """Rows by sets of tags as rows by tag, each record under every one of its tags; the dearest first."""
+    return merged(SpendRow((tag,), row.spend) for row in rows for tag in row.names[0].split(TAG_SEPARATOR))

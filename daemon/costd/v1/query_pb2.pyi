@@ -413,3 +413,142 @@ class Event(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class BurnRateRequest(_message.Message):
+    """Which records to take the burn rate from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOURS_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    hours: _builtins.int
+    """Over how many hours up to now, 1 to 8784; 24 when 0. The first of them begins within an hour and is taken from
+    single records while these are kept.
+    """
+    provider: _builtins.str
+    """Only this provider, by any of its names; "unknown": records without one. All when empty."""
+    def __init__(
+        self,
+        *,
+        hours: _builtins.int = ...,
+        provider: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hours", b"hours", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BurnRateRequest: _TypeAlias = BurnRateRequest  # noqa: Y015
+
+@_typing.final
+class BurnRateResponse(_message.Message):
+    """What is being spent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_MS_FIELD_NUMBER: _builtins.int
+    UNTIL_MS_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    PROVIDERS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    since_ms: _builtins.int
+    """From when the records are, UTC milliseconds."""
+    until_ms: _builtins.int
+    """Until when, UTC milliseconds: now. Records of callers whose clock is a little ahead count too."""
+    hours: _builtins.int
+    """The hours between the two."""
+    exact: _builtins.bool
+    """False where the first hour counted whole, because its single records are no longer kept."""
+    @_builtins.property
+    def total(self) -> Global___Burn:
+        """All providers together."""
+
+    @_builtins.property
+    def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Burn]:
+        """Each provider, the dearest first."""
+
+    def __init__(
+        self,
+        *,
+        since_ms: _builtins.int = ...,
+        until_ms: _builtins.int = ...,
+        hours: _builtins.int = ...,
+        total: Global___Burn | None = ...,
+        providers: _abc.Iterable[Global___Burn] | None = ...,
+        exact: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "hours", b"hours", "providers", b"providers", "since_ms", b"since_ms", "total", b"total", "until_ms", b"until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BurnRateResponse: _TypeAlias = BurnRateResponse  # noqa: Y015
+
+@_typing.final
+class Burn(_message.Message):
+    """The burn of one provider, or of all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_HOUR_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_DAY_FIELD_NUMBER: _builtins.int
+    COST_USD_PER_HOUR_FIELD_NUMBER: _builtins.int
+    COST_USD_PER_DAY_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider's id, "unknown" for records without one; empty for all together."""
+    tokens_per_hour: _builtins.float
+    """Tokens in and out in an hour."""
+    tokens_per_day: _builtins.float
+    """Tokens in and out in a day."""
+    cost_usd_per_hour: _builtins.str
+    """USD in an hour as decimal text, to the nearest nano-dollar; absent where none of the requests has a price."""
+    cost_usd_per_day: _builtins.str
+    """USD in a day, likewise."""
+    requests: _builtins.int
+    """What the rates are taken from: records."""
+    tokens: _builtins.int
+    """Tokens in and out."""
+    cost_usd: _builtins.str
+    """Their exact cost in USD as decimal text; absent where none of the requests has a price."""
+    unpriced: _builtins.int
+    """Records that no price matched; the costs are those of the others."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        tokens_per_hour: _builtins.float = ...,
+        tokens_per_day: _builtins.float = ...,
+        cost_usd_per_hour: _builtins.str | None = ...,
+        cost_usd_per_day: _builtins.str | None = ...,
+        requests: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        cost_usd: _builtins.str | None = ...,
+        unpriced: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "_cost_usd_per_day", b"_cost_usd_per_day", "_cost_usd_per_hour", b"_cost_usd_per_hour", "cost_usd", b"cost_usd", "cost_usd_per_day", b"cost_usd_per_day", "cost_usd_per_hour", b"cost_usd_per_hour"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "_cost_usd_per_day", b"_cost_usd_per_day", "_cost_usd_per_hour", b"_cost_usd_per_hour", "cost_usd", b"cost_usd", "cost_usd_per_day", b"cost_usd_per_day", "cost_usd_per_hour", b"cost_usd_per_hour", "provider", b"provider", "requests", b"requests", "tokens", b"tokens", "tokens_per_day", b"tokens_per_day", "tokens_per_hour", b"tokens_per_hour", "unpriced", b"unpriced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_usd: _TypeAlias = _typing.Literal["cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__cost_usd_per_day: _TypeAlias = _typing.Literal["cost_usd_per_day"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd_per_day: _TypeAlias = _typing.Literal["_cost_usd_per_day", b"_cost_usd_per_day"]  # noqa: Y015
+    _WhichOneofReturnType__cost_usd_per_hour: _TypeAlias = _typing.Literal["cost_usd_per_hour"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd_per_hour: _TypeAlias = _typing.Literal["_cost_usd_per_hour", b"_cost_usd_per_hour"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd) -> _WhichOneofReturnType__cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_per_day) -> _WhichOneofReturnType__cost_usd_per_day | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_per_hour) -> _WhichOneofReturnType__cost_usd_per_hour | None: ...
+
+Global___Burn: _TypeAlias = Burn  # noqa: Y015

@@ -45,6 +45,11 @@ class QueryServiceStub:
                 request_serializer=costd_dot_v1_dot_query__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_query__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.BurnRate = channel.unary_unary(
+                '/costd.v1.QueryService/BurnRate',
+                request_serializer=costd_dot_v1_dot_query__pb2.BurnRateRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_query__pb2.BurnRateResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -65,6 +70,14 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BurnRate(self, request, context):
+        """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
+        are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=costd_dot_v1_dot_query__pb2.ListEventsRequest.FromString,
                     response_serializer=costd_dot_v1_dot_query__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'BurnRate': grpc.unary_unary_rpc_method_handler(
+                    servicer.BurnRate,
+                    request_deserializer=costd_dot_v1_dot_query__pb2.BurnRateRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_query__pb2.BurnRateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class QueryService:
             '/costd.v1.QueryService/ListEvents',
             costd_dot_v1_dot_query__pb2.ListEventsRequest.SerializeToString,
             costd_dot_v1_dot_query__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BurnRate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.QueryService/BurnRate',
+            costd_dot_v1_dot_query__pb2.BurnRateRequest.SerializeToString,
+            costd_dot_v1_dot_query__pb2.BurnRateResponse.FromString,
             options,
             channel_credentials,
             insecure,

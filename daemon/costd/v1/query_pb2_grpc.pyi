@@ -37,6 +37,10 @@ class QueryServiceStub:
     """Totals from the hourly rollups, grouped by any dimensions and, if wanted, by time."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListEventsRequest, _query_pb2.ListEventsResponse]
     """Single records, newest first."""
+    BurnRate: _grpc.UnaryUnaryMultiCallable[_query_pb2.BurnRateRequest, _query_pb2.BurnRateResponse]
+    """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
+    are left out.
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -47,6 +51,10 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """Totals from the hourly rollups, grouped by any dimensions and, if wanted, by time."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_query_pb2.ListEventsRequest, _query_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Single records, newest first."""
+    BurnRate: _aio.UnaryUnaryMultiCallable[_query_pb2.BurnRateRequest, _query_pb2.BurnRateResponse]  # type: ignore[assignment]
+    """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
+    are left out.
+    """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reports over the ledger of the caller's organization. Needs a key with the role "read"."""
@@ -66,5 +74,15 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.ListEventsResponse, _abc.Awaitable[_query_pb2.ListEventsResponse]]:
         """Single records, newest first."""
+
+    @_abc_1.abstractmethod
+    def BurnRate(
+        self,
+        request: _query_pb2.BurnRateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.BurnRateResponse, _abc.Awaitable[_query_pb2.BurnRateResponse]]:
+        """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
+        are left out.
+        """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

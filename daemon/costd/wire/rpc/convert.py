@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from costd.domain.errors import Invalid, Refused
 from costd.domain.money import usd_text
+from costd.domain.projection import per_hour_nano
 from costd.domain.usage import SUCCESS, Usage, check_string
 from costd.v1 import admin_pb2, query_pb2, usage_pb2
 
 if TYPE_CHECKING:
+    from costd.domain.spend import Spend
     from costd.services.access import KeyInfo
     from costd.services.admission import Decision
     from costd.services.metering import Receipt
@@ -224,6 +226,26 @@ def event(view: EventView) -> query_pb2.Event:
         unrated_units=view.unrated,
         price_context=view.context,
     )
+
+
+def burn(provider: str, spend: Spend, hours: int) -> query_pb2.Burn:
+    """What one provider, or all, burnt in so many hours."""
+    cost_nano = spend.shown_cost_nano
+    return query_pb2.Burn(
+        provider=provider,
+        tokens_per_hour=spend.tokens / hours,
+        tokens_per_day=spend.tokens * 24 / hours,
+        cost_usd_per_hour=_usd_or_none(per_hour_nano(cost_nano, hours)),
+        cost_usd_per_day=_usd_or_none(per_hour_nano(cost_nano, hours, 24)),
+        requests=spend.requests,
+        tokens=spend.tokens,
+        cost_usd=_usd_or_none(cost_nano),
+        unpriced=spend.unpriced,
+    )
+
+
+def _usd_or_none(nano: int | None) -> str | None:
+    return None if nano is None else usd_text(nano)
 
 
 def key(info: KeyInfo) -> admin_pb2.Key:

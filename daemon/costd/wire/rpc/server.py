@@ -114,7 +114,7 @@ class RpcServer:
     def _methods(self, services: Services) -> dict[str, Endpoint]:
         return {
             **self._usage_methods(services),
-            **self._keyed_methods(QUERY, QueryService(services.reports), services),
+            **self._keyed_methods(QUERY, QueryService(services.reports, services.spending), services),
             **self._keyed_methods(ADMIN, AdminService(services, self.addresses), services),
             **self._open_methods(),
         }

@@ -18,9 +18,10 @@ _DESCRIPTIONS = {
     "400": "The request is not valid; `details` names the field.",
     "401": "No key, or one that is unknown or revoked.",
     "403": "The key lacks the role or is bound elsewhere, or Host or Origin is foreign.",
+    "404": "There is no such thing, or it is no longer kept.",
     "409": "The request id was already used with other content; nothing was recorded.",
     "413": "The body is too large.",
-    "503": "Not now: the write queue or the disk is full, or the daemon is stopping; Retry-After says for how long.",
+    "503": "Not now: queue or disk full, too many or too long reports, or stopping; Retry-After says for how long.",
 }
 _REQUEST_ID = {
     "name": "X-Request-Id",
@@ -131,7 +132,11 @@ def _statuses(route: Route) -> list[str]:
     if route.role:
         statuses.append("401")
     if route.body is not None:
-        statuses += ["413", "503"]
+        statuses.append("413")
+    if route.body is not None or route.role == "read":
+        statuses.append("503")
+    if route.path.endswith("/{id}"):
+        statuses.append("404")
     if route.idempotent and route.records:
         statuses.append("409")
     return sorted(statuses)

@@ -105,10 +105,9 @@ async def tokens(call: Call) -> object:
         call.services.spending.period, call.caller, ("provider", "model"), first, last, span, {}
     )
     freshness = call.services.reports.freshness(call.caller)
-    rows = sorted(merged(found.usage.rows), key=lambda row: (-row.spend.cost_nano, -row.spend.requests, row.names))
     return call.envelope(
         Tokens(
-            tokens=[*map(_usage_row, rows), *map(_entry_row, found.entries)],
+            tokens=[*map(_usage_row, merged(found.usage.rows)), *map(_entry_row, found.entries)],
             last_updated=None if freshness.newest_ms is None else rfc3339(freshness.newest_ms),
             data_freshness=freshness.overall,
             billing_period=BillingPeriod(start=first.isoformat(), end=last.isoformat()),

@@ -1,0 +1,125 @@
+"""Aggregations: a period's cost altogether, and by prompt, team, tag and key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from typing import Any, TypedDict
+
+from costd.domain import days
+from costd.domain.spend import Spend, cost_with_entries
+from costd.services.spending import Period, added, by_tag, merged
+from costd.store.keys import StoredKey
+from costd.store.sums import SpendTable
+from costd.wire.web.aggregation_structs import (
+    AggregationQuery,
+    ByKey,
+    ByPrompt,
+    ByTag,
+    ByTeam,
+    KeyRow,
+    Monthly,
+    PromptRow,
+    TagRow,
+    TeamRow,
+)
+from costd.wire.web.answers import money, money_or_null
+from costd.wire.web.dashboard_structs import BillingPeriod, EntriesPart, UsagePart
+from costd.wire.web.route import Call
+from costd.wire.web.stats import checked_provider
+from costd.wire.web.zones import Asked, parse_zone, period_of, zone_name
+
+
+class _Sums(TypedDict):
+    """What every row has."""
+
+    total_cost: Any
+    request_count: int
+    total_tokens: int
+    unpriced: int
+
+
+class _Frame(TypedDict):
+    """What every answer has."""
+
+    period: BillingPeriod
+    timezone: str
+    exact: bool
+
+
+async def monthly(call: Call) -> object:
+    """A period's cost, of single records and of month entries."""
+    asked, zone, filters = _asked(call)
+    found: Period = await call.read(
+        call.services.spending.period, call.caller, (), asked.first, asked.last, asked.span, filters
+    )
+    usage, entries = found.usage.total(), added(found.entries)
+    return Monthly(
+        total_cost=money_or_null(cost_with_entries(usage, entries.entries, entries.cost_nano)),
+        usage=UsagePart(money_or_null(usage.shown_cost_nano), usage.requests, usage.unpriced),
+        entries=EntriesPart(money(entries.cost_nano), entries.entries),
+        **_frame(asked, zone, exact=found.usage.exact),
+    )
+
+
+async def by_prompt(call: Call) -> object:
+    """Usage by prompt."""
+    table, frame = await _table(call, "prompt_key")
+    return ByPrompt([PromptRow(row.names[0], **_sums(row.spend)) for row in merged(table.rows)], **frame)
+
+
+async def by_team(call: Call) -> object:
+    """Usage by team: the record's or its project's."""
+    table, frame = await _table(call, "team")
+    return ByTeam([TeamRow(row.names[0], **_sums(row.spend)) for row in merged(table.rows)], **frame)
+
+
+async def by_tags(call: Call) -> object:
+    """Usage by tag, each record under every one of its tags."""
+    table, frame = await _table(call, "tags")
+    return ByTag([TagRow(row.names[0], **_sums(row.spend)) for row in by_tag(table.rows)], **frame)
+
+
+async def by_key(call: Call) -> object:
+    """Usage by API key."""
+    asked, zone, filters = _asked(call)
+    table: SpendTable
+    keys: Mapping[str, StoredKey]
+    table, keys = await call.read(call.services.spending.by_key, call.caller, asked.span, filters)
+    rows = [_key_row(keys, row.names[0], row.spend) for row in merged(table.rows)]
+    return ByKey(rows, **_frame(asked, zone, exact=table.exact))
+
+
+def _key_row(keys: Mapping[str, StoredKey], key_id: str, spend: Spend) -> KeyRow:
+    key = keys.get(key_id)
+    if key is None:
+        return KeyRow(key_id, key_id, None, None, **_sums(spend))
+    return KeyRow(key_id, key.name, key.key_prefix, key.team or None, **_sums(spend))
+
+
+async def _table(call: Call, dimension: str) -> tuple[SpendTable, _Frame]:
+    asked, zone, filters = _asked(call)
+    found: SpendTable = await call.read(call.services.spending.by, call.caller, (dimension,), asked.span, filters)
+    return found, _frame(asked, zone, exact=found.exact)
+
+
+def _asked(call: Call) -> tuple[Asked, tzinfo, Mapping[str, Sequence[str]]]:
+    query: AggregationQuery = call.query
+    zone = parse_zone(query.timezone)
+    today = days.day_of(call.services.clock.now_ms(), zone)
+    month = today.replace(day=1), days.last_day(today.year, today.month)
+    asked = period_of(query.start, query.end, zone, ("start", "end"), month)
+    return asked, zone, call.services.spending.provider_filter(checked_provider(query.provider, "provider"))
+
+
+def _frame(asked: Asked, zone: tzinfo, *, exact: bool) -> _Frame:
+    return _Frame(period=BillingPeriod(start=asked.start, end=asked.end), timezone=zone_name(zone), exact=exact)
+
+
+def _sums(spend: Spend) -> _Sums:
+    return _Sums(
+        total_cost=money_or_null(spend.shown_cost_nano),
+        request_count=spend.requests,
+        total_tokens=spend.tokens,
+        unpriced=spend.unpriced,
+    )
