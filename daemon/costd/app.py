@@ -138,7 +138,7 @@ class Core:
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:
-                flush.wait(timeout_s)
+                flush.wait(min(1.0, timeout_s))
         except Exception as error:
             _log.warning("could not write down when keys were used: %s", error)
         stopped = self.writer.stop(timeout_s)
