@@ -22,7 +22,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Starts daemons of a test's own: launch(*flags, name="data", env=…); whatever still runs is ended after it."""
+    """Starts daemons of a test's own, as `launch("--flag", name="data", env={})`; what still runs is ended after it."""
     started: list[Daemon] = []
 
     def start(*flags: str, name: str = "data", env: dict[str, str] | None = None) -> Daemon:

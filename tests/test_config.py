@@ -126,7 +126,8 @@ BAD = [
     ("limits.future_minutes", "x"), ("limits.http_body_bytes", "1 GiB"), ("retention.events_days", "44"),
     ("retention.rollups_days", "44"), ("shutdown.grace_s", "nan"), ("shutdown.grace_s", "inf"),
     ("shutdown.grace_s", "-1"), ("disk.reserve_bytes", "lots"), ("log.level", "loud"), ("log.format", "xml"),
-    ("metrics.max_series", "0"), ("metrics.labels", "org_id"), ("metrics.labels", "team,team"), ("ready_file", " "), ("config", "/nowhere/costd.toml"),
+    ("metrics.max_series", "0"), ("metrics.labels", "org_id"), ("metrics.labels", "team,team"),
+    ("ready_file", " "), ("config", "/nowhere/costd.toml"),
 ]  # fmt: skip
 
 

@@ -1,22 +1,22 @@
 """Every error costd raises on purpose.
 
-    CostdError
-    ├── Refused                 the caller's request is not carried out
-    │   ├── Invalid             a field is wrong: names it and what is allowed
-    │   ├── Unauthenticated     no key, or one that is unknown or revoked
-    │   ├── Forbidden           the key may not do this
-    │   ├── NotFound
-    │   ├── Conflict            the same request id came with other content
-    │   ├── TooLarge            the body or message is over the limit
-    │   ├── RateLimited         over a configured rate; carries retry_after_s
-    │   ├── Overloaded          the write queue is full; carries retry_after_s
-    │   ├── OutOfSpace          the disk has no room; carries retry_after_s
-    │   └── Unavailable         shutting down, or the storage does not answer; carries retry_after_s
-    └── SetupError              the daemon or a command cannot start or go on
-        ├── ConfigError         a setting is wrong: names it, its value and what is allowed
-        ├── DataFolderHeld      another process holds the data folder
-        ├── DaemonUnreachable   no daemon answers at that address
-        └── DamagedDatabase     the database cannot be trusted; says the way out
+CostdError
+├── Refused                 the caller's request is not carried out
+│   ├── Invalid             a field is wrong: names it and what is allowed
+│   ├── Unauthenticated     no key, or one that is unknown or revoked
+│   ├── Forbidden           the key may not do this
+│   ├── NotFound
+│   ├── Conflict            the same request id came with other content
+│   ├── TooLarge            the body or message is over the limit
+│   ├── RateLimited         over a configured rate; carries retry_after_s
+│   ├── Overloaded          the write queue is full; carries retry_after_s
+│   ├── OutOfSpace          the disk has no room; carries retry_after_s
+│   └── Unavailable         shutting down, or the storage does not answer; carries retry_after_s
+└── SetupError              the daemon or a command cannot start or go on
+    ├── ConfigError         a setting is wrong: names it, its value and what is allowed
+    ├── DataFolderHeld      another process holds the data folder
+    ├── DaemonUnreachable   no daemon answers at that address
+    └── DamagedDatabase     the database cannot be trusted; says the way out
 """
 
 from __future__ import annotations

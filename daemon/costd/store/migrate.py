@@ -58,7 +58,7 @@ def is_ours(connection: sqlite3.Connection) -> bool:
 
     Raises DamagedDatabase when the file is another program's, or was written by a newer release.
     """
-    ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    ours = bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and not ours:
         raise DamagedDatabase("the file is an SQLite database of another program; move it away or name another folder")
