@@ -70,7 +70,7 @@ class Load:
         doors = [ALL_DOORS[n % len(ALL_DOORS)](daemon) for n in range(_CALLERS)]
         seeds = [rng.getrandbits(64) for _ in doors]
         self._threads = [
-            threading.Thread(target=self._run, args=(door, random.Random(seed)))
+            threading.Thread(target=self._run, args=(door, random.Random(seed)), daemon=True)
             for door, seed in zip(doors, seeds, strict=True)
         ]
         for thread in self._threads:

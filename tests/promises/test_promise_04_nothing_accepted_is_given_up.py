@@ -37,7 +37,7 @@ class Caller(threading.Thread):
     """Sends until the daemon is gone, and remembers every answer."""
 
     def __init__(self, door: Door, number: int) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._door = door
         self._rng = random.Random(number)
         self._next = number * 1_000_000
