@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-Show = Callable[[float], str]
+_LOG_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,11 @@ def print_table(lines: Sequence[Line]) -> None:
         ours, yardstick = show(line.ours, line.unit), show(line.yardstick, line.unit)
         table.add_row(line.name, ours, yardstick, ratio, line.goal, met)
     console = Console()
+    if not console.is_terminal:  # a log file has no width to wrap at
+        console = Console(width=_LOG_WIDTH)
     console.print(table)
     for line in lines:
-        console.print(f"[bold]{line.name}[/]: {line.how}", highlight=False)
+        console.print(f"[bold]{line.name}[/]: {line.how}", highlight=False, soft_wrap=True)
 
 
 def write_json(lines: Sequence[Line], path: Path) -> None:

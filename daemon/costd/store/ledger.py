@@ -218,15 +218,16 @@ class Ledger:
 
     def write(self, commit: Commit, drafts: Sequence[EventDraft]) -> list[Stored | Conflict]:
         """Store `drafts`; an outcome for each, in order."""
-        known = self._known_requests(commit.connection, drafts)
+        keys = [(d.series.org_id, stored_request_id(d.request_id)) if d.request_id else None for d in drafts]
+        asked = {key for key in keys if key is not None}
+        known = find_requests(commit.connection, asked) if asked else {}
         fresh: dict[int, EventDraft] = {}
         outcomes: list[Stored | Conflict] = []
         events: list[tuple[Any, ...]] = []
         requests: list[tuple[Any, ...]] = []
-        for draft in drafts:
+        for draft, key in zip(drafts, keys, strict=True):
             seq = commit.next_seq
-            if draft.request_id:
-                key = (draft.series.org_id, stored_request_id(draft.request_id))
+            if key is not None:
                 earlier = known.get(key)
                 if earlier is not None:
                     outcomes.append(_repeated(commit, earlier, draft.fingerprint, fresh.get(earlier.seq)))
@@ -303,12 +304,6 @@ class Ledger:
                 f"VALUES (?, ?, ?, ?, ?, ?{', 0' if registered else ''})",
                 (*key, now, now, commit.take_seq()),
             )
-
-    def _known_requests(
-        self, connection: sqlite3.Connection, drafts: Sequence[EventDraft]
-    ) -> dict[tuple[int, bytes | str], Request]:
-        keys = {(d.series.org_id, stored_request_id(d.request_id)) for d in drafts if d.request_id}
-        return find_requests(connection, keys) if keys else {}
 
 
 def find_requests(
