@@ -81,12 +81,12 @@ def open_period_of(start: str | None, end: str | None, zone: tzinfo, fields: tup
     """The same, but an end that is missing is open."""
     first, start_ms, _ = _end_of(start, zone, fields[0])
     last, end_ms, _ = _end_of(end, zone, fields[1])
+    if first is not None and last is not None:
+        return period_of(start, end, zone, fields, (first, last)).span
     if first is not None and start_ms is None:
         start_ms = days.day_start_ms(first, zone)
     if last is not None and end_ms is None:
         end_ms = days.days_span(last, last, zone).end_ms
-    if start_ms is not None and end_ms is not None and end_ms < start_ms:
-        raise Invalid(fields[1], f"must not be before {fields[0]}")
     return Span(start_ms, end_ms)
 
 

@@ -1,0 +1,84 @@
+"""Brute force: every sum the reports may be asked for, added up record by record from the ledger's tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from costd.domain.spend import Spend
+
+HOUR_MS = 3_600_000
+
+
+class Record(NamedTuple):
+    """One event with its series' dimensions and the team its project would supply."""
+
+    seq: int
+    at_ms: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_nano: int | None
+    key_id: str
+    provider: str
+    model: str
+    prompt_key: str
+    tags: str
+    team: str
+
+    def spend(self) -> Spend:
+        """What this record alone adds up to."""
+        priced = self.cost_nano is not None
+        return Spend(1, self.input_tokens, self.output_tokens, self.cached_tokens, self.cost_nano or 0, int(not priced))
+
+    def day(self, zone: ZoneInfo) -> date:
+        """Its date in a zone."""
+        return datetime.fromtimestamp(self.at_ms / 1000, zone).date()
+
+
+def records(database: Path) -> list[Record]:
+    """Every record of a ledger."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return [Record(*row) for row in connection.execute(_RECORDS)]
+    finally:
+        connection.close()
+
+
+def total(found: Iterable[Record]) -> Spend:
+    """All of them together."""
+    sum_ = Spend()
+    for record in found:
+        sum_ = sum_.plus(record.spend())
+    return sum_
+
+
+def grouped(found: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, Spend]:
+    """Sums by what `key` says of a record."""
+    sums: dict[Any, Spend] = {}
+    for record in found:
+        sums[key(record)] = sums.get(key(record), Spend()).plus(record.spend())
+    return sums
+
+
+def by_tag(found: Iterable[Record]) -> dict[str, Spend]:
+    """Sums by tag, each record under all of its own."""
+    sums: dict[str, Spend] = {}
+    for record in found:
+        for tag in record.tags.split(",") if record.tags else ["unknown"]:
+            sums[tag] = sums.get(tag, Spend()).plus(record.spend())
+    return sums
+
+
+_RECORDS = """
+SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cost_nano, s.key_id, s.provider, s.model,
+       s.prompt_key, s.tags,
+       CASE WHEN s.team != '' THEN s.team ELSE coalesce((
+         SELECT p.team_id FROM catalog_project p
+         WHERE p.org_id = s.org_id AND p.source_app = s.source_app AND p.external_id = s.project), '') END
+FROM event e JOIN series s ON s.id = e.series_id ORDER BY e.seq
+"""

@@ -1,0 +1,268 @@
+"""Sums over any span, by any dimension, in any zone, folded or not, are those of the events: to the nano-dollar."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from costd.clock import ManualClock
+from costd.domain.access import Caller
+from costd.domain.days import DAY_MS, HOUR_MS, Span, day_bounds_ms, day_start_ms
+from costd.domain.spend import Spend
+from costd.services.spending import Spending
+from costd.services.usage_log import UsageLog
+from costd.store import event_blocks, totals
+from costd.store.ledger import Change, EventDraft
+from costd.store.reader import Readers
+from costd.store.retention import RetentionLimits, retain
+from costd.store.sums import Wanted, sum_buckets, sum_by
+from costd.store.writer import Writer
+from ledger import draft, record, series, writing
+from reads import brute
+
+#: The zones: whole hours, half hours, three quarters, and both ways of changing the clock.
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Europe/Berlin")
+#: Between Europe's and America's change of the clock, so that days of 23, 24 and 25 hours are all in.
+NOW_MS = int(datetime(2026, 11, 5, 10, 17, 3, tzinfo=UTC).timestamp()) * 1000 + 456
+DAYS = 30
+READER = Caller(1, "", "reader", frozenset({"read"}))
+FILTERS = ({}, {"provider": ("openai",)}, {"provider": ("", "unknown")}, {"model": ("m1",), "provider": ("acme",)})
+
+
+def traffic(chance: random.Random, count: int, from_ms: int, to_ms: int) -> list[EventDraft]:
+    """Records of a few dozen series, some of them unpriced or failed, on and around the hours."""
+    drafts = []
+    for _ in range(count):
+        moment = chance.randrange(from_ms, to_ms)
+        at_ms = chance.choice([moment, moment // HOUR_MS * HOUR_MS, moment // HOUR_MS * HOUR_MS - 1, moment])
+        mine = series(
+            provider=chance.choice(["openai", "acme", ""]),
+            model=chance.choice(["m1", "m2", "m3"]),
+            team=chance.choice(["", "search"]),
+            prompt_key=chance.choice(["", "summarize"]),
+            tags=chance.choice(["", "a", "a,b"]),
+            status=chance.choice(["success", "success", "error"]),
+        )
+        cost = chance.choice([None, 0, 1, chance.randrange(10**6), 10**15])
+        tokens = {name: chance.randrange(10**4) for name in ("input_tokens", "output_tokens", "cache_read_tokens")}
+        drafts.append(draft(series=mine, at_ms=at_ms, cost_nano=cost, **tokens))
+    return drafts
+
+
+def fold(writer: Writer) -> None:
+    """Fold what has passed, as upkeep does."""
+    while writer.submit(Change(totals.fold_rollups)).wait(20):
+        pass
+
+
+def make_blocks(writer: Writer, readers: Readers) -> int:
+    """Make the blocks that are due, as upkeep does; how many there are."""
+    while True:
+        with readers.snapshot() as connection:
+            blocks = event_blocks.make_blocks(connection)
+            count = connection.execute("SELECT count(*) FROM event_block").fetchone()[0]
+        if not blocks:
+            return int(count)
+        writer.submit(Change(lambda commit, blocks=blocks: event_blocks.store_blocks(commit, blocks))).wait(20)
+
+
+@contextmanager
+def a_ledger(folder: Path) -> Iterator[tuple[Writer, Readers]]:
+    """A ledger with a month of traffic: some folded, some late, some since; blocks over most of it."""
+    clock = ManualClock(NOW_MS)
+    chance = random.Random(3)
+    with writing(folder, clock) as writer:
+        readers = Readers(writer.path)
+        start_ms = NOW_MS - DAYS * DAY_MS
+        record(writer, *traffic(chance, 1200, start_ms, NOW_MS))
+        fold(writer)
+        make_blocks(writer, readers)
+        record(writer, *traffic(chance, 400, start_ms, NOW_MS + 60_000))
+        make_blocks(writer, readers)
+        record(writer, *traffic(chance, 100, NOW_MS - 3 * HOUR_MS, NOW_MS))
+        yield writer, readers
+        readers.close()
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Writer, Readers]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_blocks, "BLOCK_EVENTS", 64)
+        with a_ledger(tmp_path_factory.mktemp("reads")) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def held(ledger: tuple[Writer, Readers]) -> list[brute.Record]:
+    return brute.records(ledger[0].path)
+
+
+def kept(held: list[brute.Record], filters: dict[str, tuple[str, ...]]) -> list[brute.Record]:
+    return [one for one in held if all(getattr(one, name) in wanted for name, wanted in filters.items())]
+
+
+moments = st.integers(NOW_MS - (DAYS + 2) * DAY_MS, NOW_MS + DAY_MS)
+ends = st.one_of(
+    st.none(), moments, moments.map(lambda ms: ms // HOUR_MS * HOUR_MS), moments.map(lambda ms: ms // DAY_MS * DAY_MS)
+)
+quick = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
+
+
+def test_blocks_were_made_and_days_were_folded(ledger: tuple[Writer, Readers]) -> None:
+    """Else the tests below prove less than they say."""
+    with ledger[1].snapshot() as connection:
+        assert connection.execute("SELECT count(*) FROM event_block").fetchone()[0] > 20
+        assert connection.execute("SELECT count(*) FROM rollup_day").fetchone()[0] > 500
+
+
+@quick
+@given(
+    start=ends,
+    end=ends,
+    by=st.sampled_from([(), ("model",), ("provider", "model"), ("tags",), ("team",)]),
+    filters=st.sampled_from(FILTERS),
+)
+def test_any_span_by_any_dimension(
+    ledger: tuple[Writer, Readers],
+    held: list[brute.Record],
+    start: int | None,
+    end: int | None,
+    by: tuple[str, ...],
+    filters: dict[str, tuple[str, ...]],
+) -> None:
+    if start is not None and end is not None and end < start:
+        start, end = end, start
+    mine = [
+        one for one in kept(held, filters) if (start is None or one.at_ms >= start) and (end is None or one.at_ms < end)
+    ]
+    with ledger[1].snapshot() as connection:
+        table = sum_by(connection, Wanted(1, filters), by, Span(start, end))
+    assert {row.names: row.spend for row in table.rows} == brute.grouped(
+        mine, lambda one: tuple(getattr(one, name) for name in by)
+    )
+    assert table.exact
+
+
+@quick
+@given(
+    zone=st.sampled_from(ZONES),
+    first=st.integers(-2, DAYS),
+    count=st.integers(1, DAYS + 4),
+    filters=st.sampled_from(FILTERS),
+)
+def test_days_of_any_zone(
+    ledger: tuple[Writer, Readers],
+    held: list[brute.Record],
+    zone: str,
+    first: int,
+    count: int,
+    filters: dict[str, tuple[str, ...]],
+) -> None:
+    where = ZoneInfo(zone)
+    days = [date(2026, 10, 6) + timedelta(days=first + number) for number in range(count)]
+    with ledger[1].snapshot() as connection:
+        sums, exact = sum_buckets(connection, Wanted(1, filters), day_bounds_ms(days[0], days[-1], where))
+    expected = brute.grouped(kept(held, filters), lambda one: one.day(where))
+    assert sums == [expected.get(day, Spend()) for day in days]
+    assert exact
+
+
+def test_any_boundaries_within_hours(ledger: tuple[Writer, Readers], held: list[brute.Record]) -> None:
+    """Several within one hour too, and none of any length."""
+    chance = random.Random(5)
+    for _ in range(100):
+        near = chance.randrange(NOW_MS - 10 * DAY_MS, NOW_MS)
+        bounds = sorted(near + chance.randrange(-2 * HOUR_MS, 2 * HOUR_MS) for _ in range(6))
+        bounds.insert(3, bounds[3])
+        with ledger[1].snapshot() as connection:
+            sums, exact = sum_buckets(connection, Wanted(1, {}), bounds)
+        expected = [brute.total(one for one in held if low <= one.at_ms < high) for low, high in pairwise(bounds)]
+        assert (sums, exact) == (expected, True)
+
+
+def test_the_log_finds_exactly_what_matches_newest_first(
+    ledger: tuple[Writer, Readers], held: list[brute.Record]
+) -> None:
+    """By model, by time and by both, through all pages, blocks or none."""
+    log = UsageLog(ledger[1])
+    chance = random.Random(6)
+    for _ in range(25):
+        filters = chance.choice(FILTERS)
+        start, end = sorted(chance.randrange(NOW_MS - (DAYS + 1) * DAY_MS, NOW_MS + HOUR_MS) for _ in range(2))
+        span = chance.choice([Span(), Span(start, end), Span(start, None), Span(None, end)])
+        wanted = [
+            one.at_ms
+            for one in reversed(kept(held, filters))
+            if (span.start_ms is None or one.at_ms >= span.start_ms)
+            and (span.end_ms is None or one.at_ms < span.end_ms)
+        ]
+        found, cursor = [], ""
+        while True:
+            page = log.page(READER, span, filters, cursor, chance.choice([7, 100]))
+            found += [event.at_ms for event in page.events]
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        assert found == wanted
+
+
+@pytest.mark.parametrize("hours", [1, 5, 24, 24 * 7, 24 * 40])
+def test_the_burn_rate_is_of_exactly_its_hours(
+    ledger: tuple[Writer, Readers], held: list[brute.Record], hours: int
+) -> None:
+    spending = Spending(ledger[1], ManualClock(NOW_MS), str)
+    found = spending.burn_rate(READER, hours, "")
+    mine = [one for one in held if one.at_ms >= NOW_MS - hours * HOUR_MS]
+    assert found.total == brute.total(mine)
+    assert {row.names[0]: row.spend for row in found.providers} == brute.grouped(
+        mine, lambda one: one.provider or "unknown"
+    )
+    only = spending.burn_rate(READER, hours, "openai")
+    assert only.total == brute.total(one for one in mine if one.provider == "openai")
+
+
+def test_what_was_cut_is_said_once_the_events_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After retention the hour at a zone's midnight counts whole; whole hours stay exact; nothing is lost."""
+    monkeypatch.setattr(event_blocks, "BLOCK_EVENTS", 64)
+    clock = ManualClock(NOW_MS)
+    with writing(tmp_path, clock) as writer:
+        readers = Readers(writer.path)
+        record(writer, *traffic(random.Random(8), 900, NOW_MS - 30 * DAY_MS, NOW_MS))
+        record(writer, draft(at_ms=NOW_MS))  # commits go whole: the newest stays
+        held = brute.records(writer.path)
+        fold(writer)
+        make_blocks(writer, readers)
+        clock.advance(10 * DAY_MS / 1000)
+        while (
+            not writer.submit(Change(lambda commit: retain(commit, RetentionLimits(5 * DAY_MS, 400 * DAY_MS, 0))))
+            .wait(20)
+            .done
+        ):
+            pass
+        assert len(brute.records(writer.path)) < len(held)
+        with readers.snapshot() as connection:
+            for zone, is_exact in (("UTC", True), ("America/New_York", True), ("Asia/Kolkata", False)):
+                where = ZoneInfo(zone)
+                bounds = day_bounds_ms(date(2026, 10, 1), date(2026, 11, 10), where)
+                sums, exact = sum_buckets(connection, Wanted(1, {}), bounds)
+                assert exact is is_exact, zone
+                assert sum(one.requests for one in sums) == len(held)
+                assert sum(one.cost_nano for one in sums) == brute.total(held).cost_nano
+                span = Span(day_start_ms(date(2026, 10, 12), where), day_start_ms(date(2026, 10, 14), where))
+                table = sum_by(connection, Wanted(1, {}), ("model",), span)
+                assert table.exact is is_exact, zone
+                if is_exact:
+                    assert table.total() == brute.total(one for one in held if span.start_ms <= one.at_ms < span.end_ms)
+            assert connection.execute("SELECT count(*) FROM event_block").fetchone()[0] < len(held) // 64
+        readers.close()
