@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -187,3 +188,30 @@ def test_the_sum_over_all_series_is_the_ledgers_whatever_the_cap() -> None:
         usage.add([sums(n, model=f"m{n % 40}", cost_nano=10**9 + n)])
     shown = [line.split()[-1] for line in text_of(usage).splitlines() if line.startswith("costd_cost_usd_total{")]
     assert sum(map(Decimal, shown)) * NANO == sum(10**9 + n for n in range(100))
+
+
+def test_a_scrape_beside_the_writer_sees_every_label_set_between_two_additions_and_never_less() -> None:
+    usage = UsageByLabels(["model"], 100)
+    done = threading.Event()
+
+    def write() -> None:
+        brought = [sums(n, 5, model=f"m{n}") for n in range(40)]
+        while not done.is_set():
+            usage.add(brought)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        before: Samples = {}
+        for _ in range(30):
+            now = samples(usage)
+            for (name, labels), shown in now.items():
+                assert shown >= before.get((name, labels), 0)
+                if name == "costd_requests_total":
+                    of_type = {kind: labels | {("type", kind)} for kind in ("input", "output")}
+                    tokens = {kind: now.get(("costd_tokens_total", held)) for kind, held in of_type.items()}
+                    assert tokens in ({"input": 10 * shown, "output": 5 * shown}, {"input": None, "output": None})
+            before = now
+    finally:
+        done.set()
+        thread.join()
