@@ -75,7 +75,7 @@ def test_readers_who_always_overlap_cannot_make_the_log_grow_without_bound(
         for thread in threads:
             thread.start()
         largest = 0
-        for _ in range(60):
+        for _ in range(30):
             record(writer, *(draft(extra=BULKY) for _ in range(200)))
             largest = max(largest, writer.wal_bytes())
         done.set()
@@ -83,7 +83,7 @@ def test_readers_who_always_overlap_cannot_make_the_log_grow_without_bound(
             thread.join()
         readers.close()
         assert inside[0] > 20
-        assert writer.path.stat().st_size > 15 * limit
+        assert writer.path.stat().st_size > 7 * limit
         # The log is looked at after each commit, and one of these is about half the limit.
         assert largest < 4 * limit, f"{largest >> 10} KiB"
 
