@@ -44,8 +44,8 @@ def grpc_load(plan: Plan) -> list[Line]:
 
 
 def _ceiling(plan: Plan, name: str, server: str, kind: str, callers: tuple[int, int]) -> Line:
-    with yardstick(server) as (port, _):
-        load = drive(Job(kind, port, *callers, plan.seconds, "x" * 51))
+    with yardstick(server) as (port, pid):
+        load = drive(Job(kind, port, *callers, plan.seconds, "x" * 51), pid)
     how = "the load generator against a socket that answers without reading: what is measured must stay well below"
     return Line(name, load.rate, "/s", None, "", None, how)
 
@@ -68,12 +68,12 @@ def http_preflight(plan: Plan) -> list[Line]:
 def _http(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
     with ExitStack() as stack:
         running = stack.enter_context(daemon(plan.folder / kind))
-        port, _ = stack.enter_context(yardstick("aiohttp-empty"))
+        port, pid = stack.enter_context(yardstick("aiohttp-empty"))
         callers = (CONNECTIONS, 1)
         ours, theirs = _in_turn(
             plan,
-            lambda seconds: drive(Job(kind, running.http_port, *callers, seconds, running.key)),
-            lambda seconds: drive(Job(kind, port, *callers, seconds, running.key)),
+            lambda seconds: drive(Job(kind, running.http_port, *callers, seconds, running.key), running.process.pid),
+            lambda seconds: drive(Job(kind, port, *callers, seconds, running.key), pid),
         )
     against = f"{CONNECTIONS} connections; yardstick: an empty aiohttp handler on uvloop under the same load"
     return list(_lines(kind, ours, theirs, goal, against))
@@ -98,12 +98,12 @@ def _grpc(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
     callers = (CHANNELS, CONNECTIONS // CHANNELS)
     with ExitStack() as stack:
         running = stack.enter_context(daemon(plan.folder / kind))
-        empties = [stack.enter_context(yardstick(name))[0] for name in ("grpc-threads", "grpc-aio")]
+        empties = [stack.enter_context(yardstick(name)) for name in ("grpc-threads", "grpc-aio")]
         ours, *theirs = _in_turn(
             plan,
             *(
-                lambda seconds, port=port: drive(Job(kind, port, *callers, seconds, running.key))
-                for port in (running.grpc_port, *empties)
+                lambda seconds, port=port, pid=pid: drive(Job(kind, port, *callers, seconds, running.key), pid)
+                for port, pid in ((running.grpc_port, running.process.pid), *empties)
             ),
         )
     rates = [median(load.rate for load in loads) for loads in theirs]
@@ -121,7 +121,8 @@ def http_alone(plan: Plan) -> list[Line]:
         syncs, (ours,) = [], ([],)
         for _ in range(plan.rounds):
             syncs.append(fdatasync_ms(plan.folder, _FDATASYNCS))
-            ours.append(drive(Job("http-record", running.http_port, 1, 1, plan.seconds, running.key)))
+            job = Job("http-record", running.http_port, 1, 1, plan.seconds, running.key)
+            ours.append(drive(job, running.process.pid))
     sync_ms, p50_ms = median(syncs), median(load.p50_ms for load in ours)
     limit_ms = ALONE_FSYNCS * sync_ms + ALONE_MS
     how = "p50 with one connection; yardstick: fdatasync of 4 KiB on the same file system"
@@ -152,3 +153,5 @@ def _lines(name: str, ours: list[Load], theirs: list[Load], goal: _Goal, against
     is_met = p99_ms <= goal.p99_ms if goal.p99_ms else None
     spread = f"p99 of the same runs; rates from {min(o.rate for o in ours):,.0f} to {max(o.rate for o in ours):,.0f}"
     yield Line(f"{name}-p99", p99_ms, "ms", their_p99_ms, p99_goal, is_met, f"{spread} (empty: {empty:,.0f})")
+    cpu_us, their_cpu_us = median(load.cpu_us for load in ours), median(load.cpu_us for load in theirs)
+    yield Line(f"{name}-cpu", cpu_us, "µs", their_cpu_us, "", None, "the server's processor time for each call")

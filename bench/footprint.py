@@ -43,7 +43,7 @@ def memory(plan: Plan) -> list[Line]:
             ("http-record", running.http_port, (CONNECTIONS, 1)),
             ("grpc-record", running.grpc_port, (8, 8)),
         ):
-            drive(Job(kind, port, *callers, plan.seconds, running.key))
+            drive(Job(kind, port, *callers, plan.seconds, running.key), running.process.pid)
         time.sleep(_SETTLE_S)
         loaded = running.resident_bytes() / MIB
     how = f"resident memory {_SETTLE_S:g} s after the start; yardstick: a process that imported the same libraries"
@@ -136,11 +136,15 @@ def _each_series_once(key: str) -> list[bytes]:
 
 
 def _send_single(plan: Plan, running: Daemon) -> None:
-    drive(Job("http-record", running.http_port, CONNECTIONS, 1, _seconds_for(plan), running.key))
+    _send(plan, running, "http-record")
 
 
 def _send_with_ids(plan: Plan, running: Daemon) -> None:
-    drive(Job("http-record-ids", running.http_port, CONNECTIONS, 1, _seconds_for(plan), running.key))
+    _send(plan, running, "http-record-ids")
+
+
+def _send(plan: Plan, running: Daemon, kind: str) -> None:
+    drive(Job(kind, running.http_port, CONNECTIONS, 1, _seconds_for(plan), running.key), running.process.pid)
 
 
 def _seconds_for(plan: Plan) -> float:

@@ -124,8 +124,9 @@ def yardstick(name: str) -> Iterator[tuple[int, int]]:
         process.stdout.close()
 
 
-def drive(job: Job) -> Load:
+def drive(job: Job, server_pid: int) -> Load:
     """Run a job on the other core; RuntimeError where anything but good answers came."""
+    used_s = _cpu_s(server_pid)
     done = subprocess.run(
         python(LOAD_CORE, "-m", "bench.load"),
         input=json.dumps(asdict(job)),
@@ -137,7 +138,14 @@ def drive(job: Job) -> Load:
     load = Load(**json.loads(done.stdout))
     if load.failures:
         raise RuntimeError(f"{job.kind}: {load.failures}")
+    load.cpu_us = (_cpu_s(server_pid) - used_s) * 1e6 / max(1, load.answers)
     return load
+
+
+def _cpu_s(pid: int) -> float:
+    """The processor time a process has used, in all its threads, in user and kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def post(port: int, request: bytes) -> bytes:

@@ -125,7 +125,7 @@ def _library_ms(page: bytes, rounds: int) -> float:
 
 
 def _records(plan: Plan, running: Daemon) -> Load:
-    return drive(Job("http-record", running.http_port, CONNECTIONS, 1, plan.seconds, running.key))
+    return drive(Job("http-record", running.http_port, CONNECTIONS, 1, plan.seconds, running.key), running.process.pid)
 
 
 @contextmanager

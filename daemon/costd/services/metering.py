@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
 from costd.domain.access import Caller
@@ -29,8 +28,7 @@ COLUMN_UNITS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_wri
 _COLUMN_UNITS = frozenset(COLUMN_UNITS)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The answer to a record that is on disk: its id and its cost in nano-USD (None: unpriced)."""
 
     event_id: str
