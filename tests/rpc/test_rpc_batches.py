@@ -187,6 +187,11 @@ def test_request_ids_in_a_batch_count_once_on_every_door(services: Stubs) -> Non
     packed = known.bytes + uuid.uuid4().bytes
     answer = send(services, columns([entry()], series=[0, 0], input_tokens=[6, 6], request_uuids=packed))
     assert list(answer.outcomes) == [DUPLICATE, ACCEPTED]
+    rows = usage_pb2.RecordBatchRequest()
+    for request_id in (str(known), str(uuid.UUID(bytes=packed[16:])), str(uuid.uuid4())):
+        row = rows.rows.add(dimensions=entry().dimensions, request_id=request_id)
+        row.units.add(unit="input_tokens", count=6)
+    assert list(send(services, rows).outcomes) == [DUPLICATE, DUPLICATE, ACCEPTED]
 
 
 def test_a_record_that_would_be_refused_now_but_is_held_is_a_duplicate(services: Stubs) -> None:

@@ -9,7 +9,8 @@ from costd.domain.batch import MAX_RECORDS, Batch
 from costd.domain.errors import Invalid, Refused
 from costd.domain.units import Quantity
 from costd.domain.usage import FINGERPRINT_BYTES, SUCCESS, Usage, check_string
-from costd.services.batching import BatchReceipt, Rows
+from costd.services.batching import BatchReceipt
+from costd.services.row_build import Rows
 from costd.store.batches import ACCEPTED, CONFLICT, DUPLICATE, FORBIDDEN, INVALID
 from costd.v1 import batch_pb2, usage_pb2
 from costd.wire.rpc import convert

@@ -6,8 +6,9 @@ from costd.domain.access import Caller
 from costd.domain.errors import Refused
 from costd.metrics import Metrics
 from costd.services.admission import Admission
-from costd.services.batching import Batching, BatchReceipt, Rows
+from costd.services.batching import Batching, BatchReceipt
 from costd.services.metering import Metering, Receipt, reason_of
+from costd.services.row_build import Rows
 from costd.store.ticket import Ticket
 from costd.v1 import usage_pb2
 from costd.wire.rpc import batch, convert
