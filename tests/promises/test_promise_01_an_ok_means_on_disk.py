@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -162,30 +163,37 @@ def kill_over_and_over(data_dir: Path, rounds: int, seed: int) -> Books:
     books = Books()
     numbers = count()
     for _ in range(rounds):
-        daemon = harness.start(data_dir)
-        compare(daemon, books)
-        send_again(daemon, books, rng)
-        compare(daemon, books)
-        load = Load(daemon, books, rng, numbers)
-        time.sleep(rng.uniform(0, _LONGEST_LOAD_S))  # the moment of the crash: nothing is waited for
-        daemon.kill()
-        load.join()
+        with alive(data_dir) as daemon:
+            compare(daemon, books)
+            send_again(daemon, books, rng)
+            compare(daemon, books)
+            load = Load(daemon, books, rng, numbers)
+            time.sleep(rng.uniform(0, _LONGEST_LOAD_S))  # the moment of the crash: nothing is waited for
+            daemon.kill()
+            load.join()
         if rng.random() < 0.3:
             crash_while_starting(data_dir, rng)
-    daemon = harness.start(data_dir)
-    try:
+    with alive(data_dir) as daemon:
         compare(daemon, books)
         send_again(daemon, books, rng)
         compare(daemon, books)
         assert daemon.stop() == 0, daemon.log
-    finally:
-        if daemon.process.poll() is None:
-            daemon.kill()
     checked = harness.costd("check", "--data-dir", str(data_dir), "--json")
     assert checked.returncode == 0, checked
     assert json.loads(checked.stdout)["events"] == len(books.found)
     assert "ERROR" not in daemon.log
     return books
+
+
+@contextmanager
+def alive(data_dir: Path) -> Iterator[Daemon]:
+    """A daemon that is gone afterwards, whatever happens."""
+    daemon = harness.start(data_dir)
+    try:
+        yield daemon
+    finally:
+        if daemon.process.poll() is None:
+            daemon.kill()
 
 
 def crash_while_starting(data_dir: Path, rng: random.Random) -> None:
