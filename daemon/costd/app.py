@@ -37,9 +37,9 @@ from costd.services.spending import Spending
 from costd.services.upkeep import Upkeep
 from costd.services.usage_log import UsageLog
 from costd.store import runtime_file
+from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME, damaged
 from costd.store.folder import make_private
-from costd.store.ledger import Change
 from costd.store.lock import FolderLock
 from costd.store.price_list import load_price_list
 from costd.store.price_sources import PriceSources, register_sources

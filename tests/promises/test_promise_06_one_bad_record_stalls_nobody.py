@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 from callers import BatchDoor, Call, GrpcDoor, HttpDoor, Outcome, record_json, reported, rows, send, summed
-from costd.store.ledger import Change, Commit
+from costd.store.commit import Change, Commit
 from harness import Daemon
 from ledger import Observed, draft, record, series, submit, writing
 

@@ -28,7 +28,7 @@ from callers import Call, GrpcDoor, HttpDoor, reported, rows, send
 from costd.clock import ManualClock
 from costd.metrics import Metrics
 from costd.services.health import STALL_S, Health
-from costd.store.ledger import Change
+from costd.store.commit import Change
 from costd.store.reader import Readers
 from harness import Daemon
 from ledger import NOW_MS, writing

@@ -21,7 +21,8 @@ from costd.domain.spend import Spend
 from costd.services.spending import Spending
 from costd.services.usage_log import UsageLog
 from costd.store import event_blocks, totals
-from costd.store.ledger import Change, EventDraft
+from costd.store.commit import Change
+from costd.store.ledger import EventDraft
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits, retain
 from costd.store.sums import Wanted, sum_buckets, sum_by

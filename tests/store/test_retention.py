@@ -9,9 +9,10 @@ from typing import Any
 
 from costd.clock import ManualClock
 from costd.domain.errors import Conflict
+from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME
 from costd.store.integrity import check_ledger
-from costd.store.ledger import Change, Stored
+from costd.store.requests import Stored
 from costd.store.retention import STEP_ROWS, RetentionLimits, Step, retain
 from costd.store.writer import Writer
 from ledger import DAY_MS, HOUR_MS, NOW_MS, draft, record, series, writing

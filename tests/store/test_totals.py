@@ -11,8 +11,9 @@ import pytest
 from costd.clock import ManualClock
 from costd.domain.rollup import LATENCY_BOUNDS_MS
 from costd.store import connection as database
+from costd.store.commit import Change
 from costd.store.integrity import check_ledger
-from costd.store.ledger import Change, EventDraft
+from costd.store.ledger import EventDraft
 from costd.store.retention import RetentionLimits, retain
 from costd.store.totals import count_latencies, fold_rollups, load_latencies, load_totals, store_latencies
 from costd.store.writer import Writer

@@ -17,6 +17,8 @@ DAY_MS = 24 * HOUR_MS
 FIRST_YEAR = 2000
 LAST_YEAR = 2100
 
+_EPOCH = date(1970, 1, 1)
+
 
 class Span(NamedTuple):
     """[start_ms, end_ms) in UTC milliseconds; None is open."""
@@ -59,3 +61,13 @@ def last_day(year: int, month: int) -> date:
 def month_number(day: date) -> int:
     """A month as one number: months that follow each other have numbers that do."""
     return day.year * 12 + day.month - 1
+
+
+def month_of_hour(hour: int) -> int:
+    """The number of the UTC month that holds an hour (whole hours since 1970)."""
+    return month_number(_EPOCH + timedelta(hours=hour))
+
+
+def first_hour_of_month(number: int) -> int:
+    """The first hour of a UTC month by its number."""
+    return (date(number // 12, number % 12 + 1, 1) - _EPOCH).days * 24

@@ -22,6 +22,10 @@ class Spend(NamedTuple):
         """Both together."""
         return Spend(*map(int.__add__, self, other))
 
+    def minus(self, other: Spend) -> Spend:
+        """What is left of this without the other."""
+        return Spend(*map(int.__sub__, self, other))
+
     @property
     def tokens(self) -> int:
         """Tokens in and out."""

@@ -13,8 +13,8 @@ from costd.domain.access import DEFAULT_ROLES, ROLES, Caller
 from costd.domain.errors import Forbidden, Invalid, Unauthenticated
 from costd.domain.ids import public_id
 from costd.domain.usage import check_string
+from costd.store.commit import Change, Commit
 from costd.store.keys import StoredKey, insert_key, load_keys, revoke_key, store_last_used
-from costd.store.ledger import Change, Commit
 
 if TYPE_CHECKING:
     from costd.store.ticket import Ticket

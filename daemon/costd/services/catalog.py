@@ -11,7 +11,7 @@ from costd.domain.usage import check_string
 from costd.services.access import check_binding
 from costd.store import catalog as store
 from costd.store.catalog import ProjectRecord, UserRecord
-from costd.store.ledger import Change
+from costd.store.commit import Change
 
 if TYPE_CHECKING:
     from costd.store.ticket import Ticket

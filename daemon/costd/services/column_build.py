@@ -21,7 +21,8 @@ from costd.domain.series import Series
 from costd.domain.usage import TimeLimits, Usage, fingerprint, own_content, shared_content
 from costd.services.metering import Metering
 from costd.store.batches import FORBIDDEN, INVALID, ColumnBatch, RefusedRecord
-from costd.store.ledger import EventDraft, stored_request_id
+from costd.store.ledger import EventDraft
+from costd.store.requests import stored_request_id
 
 T = TypeVar("T")
 

@@ -15,8 +15,10 @@ from costd.domain.pricebook import PriceBook, Quote
 from costd.domain.series import TAG_SEPARATOR, Series
 from costd.domain.usage import TimeLimits, Usage, check_text, status_class
 from costd.services.access import check_binding
-from costd.store.ledger import Change, Commit, EventDraft, Stored, find_requests, stored_event, stored_request_id
+from costd.store.commit import Change, Commit
+from costd.store.ledger import EventDraft
 from costd.store.price_sources import PriceSources
+from costd.store.requests import Stored, find_requests, stored_event, stored_request_id
 
 if TYPE_CHECKING:
     from costd.metrics import Metrics

@@ -14,8 +14,9 @@ from costd.domain.units import MAX_QUANTITY
 from costd.domain.usage import FINGERPRINT_BYTES, check_string
 from costd.services.access import check_binding
 from costd.services.metering import reason_of
-from costd.store.ledger import Change, Commit, Stored
+from costd.store.commit import Change, Commit
 from costd.store.months import MonthEntry, insert_month_entry
+from costd.store.requests import Stored
 
 if TYPE_CHECKING:
     from costd.metrics import Metrics

@@ -11,7 +11,8 @@ from costd.domain.usage import Usage
 from costd.services.column_build import refused_record
 from costd.services.metering import Metering
 from costd.store.batches import ColumnBatch, RefusedRecord
-from costd.store.ledger import EventDraft, stored_request_id
+from costd.store.ledger import EventDraft
+from costd.store.requests import stored_request_id
 
 
 class Rows(NamedTuple):

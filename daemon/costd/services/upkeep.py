@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from costd.domain.errors import Refused
 from costd.services.access import Access
+from costd.store.commit import Change
 from costd.store.event_blocks import Block, make_blocks, store_blocks
-from costd.store.ledger import Change
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits, Step, retain
 from costd.store.totals import STEP_EVENTS, LatencyCounts, count_latencies, fold_rollups, store_latencies

@@ -11,15 +11,9 @@ from typing import Any, NamedTuple
 
 from costd.domain.errors import Conflict
 from costd.domain.series import Series
-from costd.store.ledger import (
-    EVENT_COLUMNS,
-    INTO_EVENT,
-    INTO_REQUEST,
-    Commit,
-    Request,
-    find_requests,
-    stored_request_id,
-)
+from costd.store.commit import Commit
+from costd.store.ledger import EVENT_COLUMNS, INTO_EVENT
+from costd.store.requests import INTO_REQUEST, Request, find_requests, stored_request_id
 from costd.store.rows import insert_rows
 
 #: What became of a record, as batches keep it for their retry.

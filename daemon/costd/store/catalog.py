@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from costd.store.ledger import Commit
+from costd.store.commit import Commit
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Events are stored as they come, so those of an hour or of a series lie anywhere. Upkeep writes down of every
 BLOCK_EVENTS of them between which moments and of which series they are; a read skips the blocks that cannot hold what
-it looks for. That costs a tenth of a byte for a record, long after it was answered; an index would cost ten, before.
+it looks for. That costs a quarter of a byte for a record, long after it was answered; an index would cost ten, before.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import sqlite3
 import struct
 from typing import NamedTuple
 
-from costd.store.ledger import Commit
+from costd.store.commit import Commit
 from costd.store.rows import insert_rows
 
-#: Small enough that the records of one hour are found within a few thousand.
-BLOCK_EVENTS = 2_048
+#: Small enough that the records of one hour are found within little more than themselves.
+BLOCK_EVENTS = 1_024
 #: Blocks made at a time: tens of milliseconds of reading, beside the writer.
-STEP_BLOCKS = 100
+STEP_BLOCKS = 200
 #: A block of more series than this names none: few filters would let it be skipped.
 MAX_SERIES = 256
 #: More stretches than this are joined across the smallest gaps between them: each costs a statement.

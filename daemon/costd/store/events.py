@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from costd.domain.ids import parse_uuid, split_event_id, uuid_text
 from costd.domain.series import DIMENSIONS
-from costd.store.ledger import shown_request_id, stored_request_id
+from costd.store.requests import shown_request_id, stored_request_id
 
 _SELECT = f"""
 SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.reasoning_tokens,

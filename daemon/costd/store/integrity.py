@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from costd.store.ledger import micro_units
+from costd.store.commit import micro_units
 
 MAX_FINDINGS = 100
 _NANO = 1_000_000_000

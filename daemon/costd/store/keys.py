@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from costd.domain.errors import Conflict, NotFound
-from costd.store.ledger import Commit
+from costd.store.commit import Commit
 
 _COLUMNS = (
     "id, org_id, name, digest, key_prefix, roles, team, project, source_app, description, "

@@ -1,19 +1,18 @@
-"""The ledger's writing half: turns a group of drafts into rows, rollups and outcomes inside one transaction."""
+"""The ledger between transactions, and how a group of drafts becomes rows and outcomes inside one."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from costd.domain.errors import Conflict
-from costd.domain.ids import new_commit_id, parse_uuid
-from costd.domain.money import NANO_PER_USD, round_half_even
-from costd.domain.rollup import ROLLUP_AMOUNTS, Sums
 from costd.domain.series import Series
 from costd.domain.usage import SUCCESS
+from costd.store.commit import INTO_FRESHNESS, RAISE_FRESHNESS, Commit
+from costd.store.requests import INTO_REQUEST, Request, Stored, find_requests, stored_event, stored_request_id
 from costd.store.rows import insert_rows
 
 #: Series remembered with their numbers; one entry is about a kilobyte, so this bounds the cache to some 20 MB.
@@ -21,8 +20,6 @@ MAX_INTERNED = 20_000
 
 #: Providers whose freshness is remembered: there are some fifty, but callers may invent them.
 MAX_PROVIDERS = 1_000
-
-MICRO = 1_000_000
 
 
 class EventDraft(NamedTuple):
@@ -45,114 +42,6 @@ class EventDraft(NamedTuple):
     request_id: str
     fingerprint: bytes
     door: str
-
-
-class Stored(NamedTuple):
-    """Where a record is: its event id, and whether it was there before (then also what was answered first)."""
-
-    event_id: int
-    seq: int
-    duplicate: bool
-    cost_nano: int | None = None
-    provider: str = ""
-    at_ms: int = 0
-
-
-class Request(NamedTuple):
-    """A request id that is already held: what it stood for, and the number of the item it made."""
-
-    fingerprint: bytes
-    seq: int
-
-
-class Change(NamedTuple):
-    """Any other write: runs in a savepoint of its own, so that its failure is nobody else's."""
-
-    apply: Callable[[Commit], Any]
-    #: Called with the outcome once it is on disk, whether or not anybody still waits; quick, must not raise.
-    after: Callable[[Any], None] | None = None
-    #: Control writes may use the reserve of disk when records may not.
-    control: bool = True
-
-
-class Commit:
-    """One transaction of the ledger in the making: its id, its numbers, and what it sums to."""
-
-    def __init__(self, connection: sqlite3.Connection, ledger: Ledger, first_seq: int, now_ms: int) -> None:
-        self.connection = connection
-        self.ledger = ledger
-        self.id = new_commit_id(now_ms)
-        self.now_ms = now_ms
-        self.first_seq = first_seq
-        self.next_seq = first_seq
-        self.sums: dict[tuple[int, int], Sums] = {}
-        self.units: dict[tuple[int, int, str], int] = {}
-        self.interned: list[Series] = []
-        self.newest: dict[tuple[int, str], int] = {}
-        #: The last rollup (hour, series) that is in the totals already: what is added up to it must go there as well.
-        self.totalled = ledger.totalled
-
-    def take_seq(self) -> int:
-        """The next number of the ledger's sequence."""
-        seq = self.next_seq
-        self.next_seq += 1
-        return seq
-
-    def take_seqs(self, count: int) -> int:
-        """The next `count` numbers of the ledger's sequence; the first of them."""
-        seq = self.next_seq
-        self.next_seq += count
-        return seq
-
-    def public_id(self, seq: int) -> int:
-        """The public id of any item, of this commit or one before it."""
-        return self.event_id(seq) if seq >= self.first_seq else event_id_of(self.connection, seq)
-
-    def event_id(self, seq: int) -> int:
-        """The public id of the item that this commit numbered `seq`."""
-        return self.id + (seq - self.first_seq)
-
-    def heard_of(self, org_id: int, provider: str, at_ms: int) -> None:
-        """Note that `provider` ("" where none is known) was heard of at this time."""
-        if at_ms > self.newest.get((org_id, provider), 0):
-            self.newest[org_id, provider] = at_ms
-
-    def add_to_rollup(
-        self, hour: int, series_id: int, series: Series, amounts: Sequence[int], latencies_ms: Sequence[int] = ()
-    ) -> None:
-        """Add `amounts` (ROLLUP_AMOUNTS) to the rollup of this hour and series; latencies are for the metrics."""
-        held = self.sums.get((hour, series_id))
-        if held is None:
-            self.sums[hour, series_id] = Sums(series_id, series, list(amounts), list(latencies_ms))
-        else:
-            held.amounts[:] = map(int.__add__, held.amounts, amounts)
-            held.latencies_ms.extend(latencies_ms)
-
-    def add_unit_to_rollup(self, hour: int, series_id: int, unit: str, quantity: int | Decimal) -> None:
-        """Add a quantity of a unit without a column to its rollup, in millionths, half-even."""
-        key = (hour, series_id, unit)
-        self.units[key] = self.units.get(key, 0) + micro_units(quantity)
-
-    def seal(self) -> None:
-        """Write the rollups and the commit's own row."""
-        if self.sums:
-            rows = [(*key, *_split_cost(sums.amounts)) for key, sums in self.sums.items()]
-            insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
-            late = [row for row in rows if row[:2] <= self.totalled]
-            insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, [row[1:] for row in late], ADD_AMOUNTS)
-            late_days = [(row[0] // 24, *row[1:]) for row in late]
-            insert_rows(self.connection, _INTO_ROLLUP_DAY, 15, late_days, ADD_AMOUNTS)
-        if self.units:
-            unit_rows = [(*key, *divmod(micro, MICRO)) for key, micro in self.units.items()]
-            insert_rows(self.connection, _INTO_ROLLUP_UNIT, 5, unit_rows, _ADD_ROLLUP_UNIT)
-        if self.next_seq > self.first_seq:
-            self.connection.execute(
-                "INSERT INTO ledger_commit (first_seq, id, at_ms, items) VALUES (?, ?, ?, ?)",
-                (self.first_seq, self.id.to_bytes(16, "big"), self.now_ms, self.next_seq - self.first_seq),
-            )
-        stale = [(org, name, ms) for (org, name), ms in self.newest.items() if self.ledger.lags(org, name, ms)]
-        if stale:
-            insert_rows(self.connection, _INTO_FRESHNESS, 3, stale, _RAISE_FRESHNESS)
 
 
 class Ledger:
@@ -214,7 +103,7 @@ class Ledger:
         """Bring the stored freshness up to the one in memory; for a clean stop."""
         rows = [(*key, ms) for key, ms in self.newest.items()]
         if rows:
-            insert_rows(commit.connection, _INTO_FRESHNESS, 3, rows, _RAISE_FRESHNESS)
+            insert_rows(commit.connection, INTO_FRESHNESS, 3, rows, RAISE_FRESHNESS)
 
     def write(self, commit: Commit, drafts: Sequence[EventDraft]) -> list[Stored | Conflict]:
         """Store `drafts`; an outcome for each, in order."""
@@ -306,50 +195,6 @@ class Ledger:
             )
 
 
-def find_requests(
-    connection: sqlite3.Connection, keys: Iterable[tuple[int, bytes | str]]
-) -> dict[tuple[int, bytes | str], Request]:
-    """{(org, id): request} of those request ids that are already held."""
-    by_org: dict[int, list[bytes | str]] = {}
-    for org_id, request_id in keys:
-        by_org.setdefault(org_id, []).append(request_id)
-    found: dict[tuple[int, bytes | str], Request] = {}
-    for org_id, ids in by_org.items():
-        for start in range(0, len(ids), _LOOKUP_ROWS):
-            chunk = ids[start : start + _LOOKUP_ROWS]
-            # Padded with NULLs, which match nothing, to a power of two: few distinct statements to prepare.
-            width = 1 << (len(chunk) - 1).bit_length()
-            marks = ",".join("?" * width)
-            sql = f"SELECT request_id, fingerprint, seq FROM request WHERE org_id = ? AND request_id IN ({marks})"
-            for request_id, fingerprint, seq in connection.execute(
-                sql, (org_id, *chunk, *[None] * (width - len(chunk)))
-            ):
-                found[org_id, request_id] = Request(fingerprint, seq)
-    return found
-
-
-def event_id_of(connection: sqlite3.Connection, seq: int) -> int:
-    """The public id of the item numbered `seq`."""
-    first_seq, commit_id = connection.execute(
-        "SELECT first_seq, id FROM ledger_commit WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1", (seq,)
-    ).fetchone()
-    return int.from_bytes(commit_id, "big") + (seq - int(first_seq))
-
-
-def stored_request_id(request_id: str) -> bytes | str:
-    """The form a request id is kept in: 16 bytes for a canonical UUID, its text for anything else."""
-    number = parse_uuid(request_id)
-    return request_id if number is None else number.to_bytes(16, "big")
-
-
-def shown_request_id(stored: bytes | str | None) -> str:
-    """The request id as its caller sent it; "" for none."""
-    if isinstance(stored, bytes):
-        digits = stored.hex()
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-    return stored or ""
-
-
 def draft_amounts(draft: EventDraft) -> tuple[int, ...]:
     """What one record adds to its rollup, in the order of ROLLUP_AMOUNTS."""
     return (
@@ -368,32 +213,8 @@ def draft_amounts(draft: EventDraft) -> tuple[int, ...]:
     )
 
 
-def micro_units(quantity: int | Decimal) -> int:
-    """A quantity in millionths, half-even."""
-    if isinstance(quantity, int):
-        return quantity * MICRO
-    numerator, denominator = quantity.as_integer_ratio()
-    return round_half_even(numerator * MICRO, denominator)
-
-
 def _is_error(status: str) -> int:
     return 1 if status == "error" else 0
-
-
-def _split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
-    cost = ROLLUP_AMOUNTS.index("cost_nano")
-    return (*amounts[:cost], *divmod(amounts[cost], NANO_PER_USD), *amounts[cost + 1 :])
-
-
-def stored_event(commit: Commit, request: Request, fingerprint: bytes) -> Stored | Conflict:
-    """The first answer to a request that is held, or Conflict where it stood for other content."""
-    if request.fingerprint != fingerprint:
-        return Conflict()
-    row = commit.connection.execute(
-        "SELECT e.cost_nano, s.provider, e.at_ms FROM event e JOIN series s ON s.id = e.series_id WHERE e.seq = ?",
-        (request.seq,),
-    ).fetchone()
-    return Stored(commit.public_id(request.seq), request.seq, True, *(row or ()))
 
 
 def _repeated(commit: Commit, earlier: Request, fingerprint: bytes, draft: EventDraft | None) -> Stored | Conflict:
@@ -405,36 +226,11 @@ def _repeated(commit: Commit, earlier: Request, fingerprint: bytes, draft: Event
     return Stored(commit.event_id(earlier.seq), earlier.seq, True, draft.cost_nano, draft.series.provider, draft.at_ms)
 
 
-_LOOKUP_ROWS = 512
-
 EVENT_COLUMNS = 13
 INTO_EVENT = (
     "INSERT INTO event (seq, at_ms, charged_ms, series_id, input_tokens, output_tokens, cache_read_tokens, "
     "cache_write_tokens, reasoning_tokens, cost_nano, price_source_id, latency_ms, extra)"
 )
-INTO_REQUEST = "INSERT INTO request (seq, org_id, request_id, fingerprint)"
 _INTO_SERIES = (
     f"INSERT INTO series (digest, {', '.join(Series._fields)}) VALUES (?{', ?' * len(Series._fields)}) RETURNING id"
 )
-_ROLLUP_SUMS = tuple(name for name in ROLLUP_AMOUNTS if name != "cost_nano")
-#: The columns of sums in rollups and totals.
-AMOUNT_COLUMNS = (
-    "requests, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, "
-    "cost_usd, cost_nano, unpriced, unrated, latency_ms, timed"
-)
-_INTO_ROLLUP = f"INSERT INTO rollup (hour, series_id, {AMOUNT_COLUMNS})"
-_INTO_ROLLUP_DAY = f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS})"
-_INTO_SERIES_TOTAL = f"INSERT INTO series_total (series_id, {AMOUNT_COLUMNS})"
-ADD_AMOUNTS = (
-    " ON CONFLICT DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _ROLLUP_SUMS)
-    + f", cost_usd = cost_usd + excluded.cost_usd + (cost_nano + excluded.cost_nano) / {NANO_PER_USD}"
-    + f", cost_nano = (cost_nano + excluded.cost_nano) % {NANO_PER_USD}"
-)
-_INTO_ROLLUP_UNIT = "INSERT INTO rollup_unit (hour, series_id, unit, whole, micro)"
-_ADD_ROLLUP_UNIT = (
-    f" ON CONFLICT DO UPDATE SET whole = whole + excluded.whole + (micro + excluded.micro) / {MICRO}"
-    f", micro = (micro + excluded.micro) % {MICRO}"
-)
-_INTO_FRESHNESS = "INSERT INTO provider_freshness (org_id, provider, newest_ms)"
-_RAISE_FRESHNESS = " ON CONFLICT DO UPDATE SET newest_ms = max(newest_ms, excluded.newest_ms)"

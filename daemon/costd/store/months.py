@@ -7,7 +7,8 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from costd.domain.errors import Conflict
-from costd.store.ledger import Commit, Stored, find_requests, stored_request_id
+from costd.store.commit import Commit
+from costd.store.requests import Stored, find_requests, stored_request_id
 
 
 @dataclass(frozen=True, slots=True)

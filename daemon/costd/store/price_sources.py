@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from costd.store.ledger import Commit
+from costd.store.commit import Commit
 
 CALLER = "caller"
 LIST = "list"

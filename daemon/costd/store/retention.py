@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from costd.store.ledger import Commit
+from costd.domain.days import month_of_hour
+from costd.store.commit import Commit
 from costd.store.totals import count_latencies, fold_rollups, store_latencies
 
 #: Rows deleted in one transaction: a few milliseconds, so that records never wait long behind it.
@@ -111,6 +112,8 @@ def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
         ("rollup", "hour", "hour, series_id", hour),
         ("rollup_unit", "hour", "hour, series_id, unit", hour),
         ("rollup_day", "day", "day, series_id", day),
+        # A month stays as long as any of its hours; reads do not take it whole once its first are gone.
+        ("rollup_month", "month", "month, series_id", month_of_hour(hour)),
     ):
         deleted += commit.connection.execute(
             f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE {time} < ? LIMIT ?)",

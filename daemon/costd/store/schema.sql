@@ -287,6 +287,25 @@ CREATE TABLE rollup_day (
   PRIMARY KEY (day, series_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE rollup_month (
+  month INTEGER NOT NULL,
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_usd INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL,
+  PRIMARY KEY (month, series_id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE event_block (
   first_seq INTEGER PRIMARY KEY,
   last_seq INTEGER NOT NULL,

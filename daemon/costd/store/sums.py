@@ -8,13 +8,12 @@ middle, and the result says that it is not exact.
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from costd.domain.days import DAY_MS, HOUR_MS, Span
+from costd.domain.days import DAY_MS, HOUR_MS, Span, first_hour_of_month, month_of_hour
 from costd.domain.money import NANO_PER_USD
 from costd.domain.spend import Spend
 from costd.store.event_blocks import Blocks
@@ -127,42 +126,60 @@ def sum_by(connection: sqlite3.Connection, wanted: Wanted, by: Sequence[str], sp
 
 
 def sum_buckets(connection: sqlite3.Connection, wanted: Wanted, bounds_ms: Sequence[int]) -> tuple[list[Spend], bool]:
-    """The spend between each two neighbours of `bounds_ms`, which ascend; and whether that is exact."""
+    """The spend between each two neighbours of `bounds_ms`, which ascend; and whether that is exact.
+
+    Whole UTC days are read by day. Of a bound that is none of theirs, what lies between it and the nearest of theirs
+    is read too: it belongs to the bucket on its other side.
+    """
     only = _Filter(connection, wanted)
-    cut = {bound // HOUR_MS for bound in bounds_ms if bound % HOUR_MS}
-    kept_from = _complete_from(connection)
-    from_events = {hour for hour in cut if hour >= kept_from}
-    sums = [Spend()] * (len(bounds_ms) - 1)
-    exact = True
-    for hour, spend in _hourly(connection, only, bounds_ms):
-        if hour in from_events:
-            continue
-        exact = exact and hour not in cut
-        place = bisect_right(bounds_ms, hour * HOUR_MS + HOUR_MS // 2) - 1
-        if 0 <= place < len(sums):
-            sums[place] = sums[place].plus(spend)
     blocks = Blocks(connection)
-    for place, (start_ms, end_ms) in enumerate(pairwise(bounds_ms)):
-        for edge in _edges(start_ms, end_ms):
-            if edge.hour in from_events:
-                sums[place] = sums[place].plus(_total(connection, only, list(_event_parts(blocks, edge))))
+    kept_from = _complete_from(connection)
+    exact = True
+    midnights: list[int] = []
+    beyond: list[Spend] = []
+    for bound in bounds_ms:
+        at_ms = bound
+        if bound % HOUR_MS and bound // HOUR_MS < kept_from:
+            exact = exact and not _anything(connection, bound // HOUR_MS)
+            at_ms = (bound + HOUR_MS // 2 - 1) // HOUR_MS * HOUR_MS
+        midnight = (at_ms + DAY_MS // 2) // DAY_MS
+        midnights.append(midnight)
+        beyond.append(_between(connection, only, blocks, midnight * DAY_MS, at_ms))
+    by_day = _by_day(connection, only, midnights[0], midnights[-1])
+    sums = []
+    for place, (from_day, to_day) in enumerate(pairwise(midnights)):
+        spend = beyond[place + 1].minus(beyond[place])
+        for day in range(from_day, to_day):
+            spend = spend.plus(by_day[day]) if day in by_day else spend
+        sums.append(spend)
     return sums, exact
 
 
-def _hourly(connection: sqlite3.Connection, only: _Filter, bounds_ms: Sequence[int]) -> Iterator[tuple[int, Spend]]:
-    """The spend of each hour, or of each day (by its first hour) where all bounds are those of UTC days."""
-    from_hour, to_hour = bounds_ms[0] // HOUR_MS, -(-bounds_ms[-1] // HOUR_MS)
-    if any(bound % DAY_MS for bound in bounds_ms):
-        parts = [("hour", 1, _hours(from_hour, to_hour))]
-    else:
-        by_day = _days(from_hour // 24, to_hour // 24)
-        parts = [("day", 24, by_day), ("hour", 1, _unfolded(connection, from_hour, to_hour))]
-    for time, hours, part in parts:
+def _between(connection: sqlite3.Connection, only: _Filter, blocks: Blocks, midnight_ms: int, at_ms: int) -> Spend:
+    """The spend from a midnight to a moment up to twelve hours after it, or less than nothing if it is before."""
+    if at_ms == midnight_ms:
+        return Spend()
+    start_ms, end_ms = min(midnight_ms, at_ms), max(midnight_ms, at_ms)
+    parts = [part for edge in _edges(start_ms, end_ms) for part in _event_parts(blocks, edge)]
+    from_hour, to_hour = -(-start_ms // HOUR_MS), end_ms // HOUR_MS
+    if from_hour < to_hour:
+        parts.append(_hours(from_hour, to_hour))
+    spend = _total(connection, only, parts)
+    return spend if midnight_ms < at_ms else Spend().minus(spend)
+
+
+def _by_day(connection: sqlite3.Connection, only: _Filter, from_day: int, to_day: int) -> dict[int, Spend]:
+    """The spend of each of these UTC days that has any."""
+    found: dict[int, Spend] = {}
+    unfolded = _unfolded(connection, from_day * 24, to_day * 24)
+    for time, hours, part in (("day", 24, _days(from_day, to_day)), ("hour", 1, unfolded)):
         for at, *row in connection.execute(
             f"SELECT {time}, {part.sums} FROM {part.source} AND {only.on(part)} GROUP BY {time}",
             [*part.values, *only.values],
         ):
-            yield at * hours, _spend(row)
+            day = at * hours // 24
+            found[day] = found.get(day, Spend()).plus(_spend(row))
+    return found
 
 
 def first_and_last_hour(connection: sqlite3.Connection) -> tuple[int, int] | None:
@@ -191,17 +208,34 @@ def _parts(connection: sqlite3.Connection, span: Span) -> tuple[list[_Part], boo
 
 
 def _whole_hours(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> list[_Part]:
-    """The hours [from, to): what is whole UTC days by day, where that is folded already, and the rest by the hour."""
-    if from_hour >= to_hour:
+    """The hours [from, to), by month where they are whole UTC months, by day where whole days, the rest by the hour.
+
+    Beyond the last hour that there is, hours, days and months may be called whole: nothing is in what they lack.
+    """
+    kept = first_and_last_hour(connection)
+    if kept is None or from_hour > kept[1] or to_hour <= kept[0]:
         return []
-    from_day, to_day = -(-from_hour // 24), to_hour // 24
+    from_hour = max(from_hour, kept[0])
+    is_open = to_hour > kept[1]
+    from_day = -(-from_hour // 24)
+    to_day = kept[1] // 24 + 1 if is_open else to_hour // 24
     if from_day >= to_day:
         return [_hours(from_hour, to_hour)]
-    parts = [_days(from_day, to_day), _unfolded(connection, from_day * 24, to_day * 24)]
+    parts = [_unfolded(connection, from_day * 24, to_day * 24)]
     if from_hour < from_day * 24:
         parts.append(_hours(from_hour, from_day * 24))
     if to_day * 24 < to_hour:
         parts.append(_hours(to_day * 24, to_hour))
+    from_month = month_of_hour(from_day * 24 - 1) + 1
+    to_month = month_of_hour(kept[1]) + 1 if is_open else month_of_hour(to_day * 24)
+    if from_month >= to_month:
+        return [*parts, _days(from_day, to_day)]
+    from_months, to_months = first_hour_of_month(from_month) // 24, first_hour_of_month(to_month) // 24
+    parts.append(_months(from_month, to_month))
+    if from_day < from_months:
+        parts.append(_days(from_day, from_months))
+    if to_months < to_day:
+        parts.append(_days(to_months, to_day))
     return parts
 
 
@@ -224,8 +258,12 @@ def _days(from_day: int, to_day: int) -> _Part:
     return _Part(_ROLLED, "rollup_day WHERE day >= ? AND day < ?", (from_day, to_day), is_rollup=True)
 
 
+def _months(from_month: int, to_month: int) -> _Part:
+    return _Part(_ROLLED, "rollup_month WHERE month >= ? AND month < ?", (from_month, to_month), is_rollup=True)
+
+
 def _unfolded(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> _Part:
-    """What of these hours is not in their days yet."""
+    """What of these hours is not in their days and months yet."""
     folded = connection.execute("SELECT totalled_hour, totalled_series_id FROM ledger_state").fetchone()
     source = "rollup WHERE (hour, series_id) > (?, ?) AND hour >= ? AND hour < ?"
     return _Part(_ROLLED, source, (*folded, from_hour, to_hour), is_rollup=True)

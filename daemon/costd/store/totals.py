@@ -9,7 +9,7 @@ from typing import NamedTuple
 from costd.domain.money import NANO_PER_USD
 from costd.domain.rollup import LATENCY_BOUNDS_MS, LabelledLatencies, LabelledTotals
 from costd.domain.series import DIMENSIONS
-from costd.store.ledger import ADD_AMOUNTS, AMOUNT_COLUMNS, Commit
+from costd.store.commit import ADD_AMOUNTS, AMOUNT_COLUMNS, Commit
 from costd.store.rows import insert_rows
 
 #: Rollups folded in one transaction: a few milliseconds, so that records never wait long behind it.
@@ -30,7 +30,7 @@ class LatencyCounts(NamedTuple):
 
 
 def fold_rollups(commit: Commit) -> int:
-    """Add the next rollups whose hour has passed to the totals and to their days; how many. 0 when none is left."""
+    """Add the next rollups whose hour has passed to the totals, days and months; how many. 0 when none is left."""
     connection = commit.connection
     closed_hour = commit.now_ms // _HOUR_MS - OPEN_HOURS + 1
     rows = connection.execute(
@@ -42,6 +42,7 @@ def fold_rollups(commit: Commit) -> int:
         return 0
     connection.execute(_FOLD, (*commit.totalled, *rows[-1]))
     connection.execute(_FOLD_INTO_DAY, (*commit.totalled, *rows[-1]))
+    connection.execute(_FOLD_INTO_MONTH, (*commit.totalled, *rows[-1]))
     connection.execute("UPDATE ledger_state SET totalled_hour = ?, totalled_series_id = ?", rows[-1])
     # Last: where anything above fails, its savepoint is rolled back and this must stay as it was.
     commit.totalled = rows[-1]
@@ -126,6 +127,11 @@ _FOLD = (
 )
 _FOLD_INTO_DAY = (
     f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS}) SELECT hour / 24, series_id, {AMOUNT_COLUMNS} "
+    f"FROM rollup WHERE (hour, series_id) > (?, ?) AND (hour, series_id) <= (?, ?){ADD_AMOUNTS}"
+)
+_MONTH = "strftime('%Y', hour * 3600, 'unixepoch') * 12 + strftime('%m', hour * 3600, 'unixepoch') - 1"
+_FOLD_INTO_MONTH = (
+    f"INSERT INTO rollup_month (month, series_id, {AMOUNT_COLUMNS}) SELECT {_MONTH}, series_id, {AMOUNT_COLUMNS} "
     f"FROM rollup WHERE (hour, series_id) > (?, ?) AND (hour, series_id) <= (?, ?){ADD_AMOUNTS}"
 )
 _BUCKET = (

@@ -22,7 +22,9 @@ from costd.domain.errors import CostdError, OutOfSpace, Overloaded, Refused, Una
 from costd.domain.rollup import Sums
 from costd.store import connection as database
 from costd.store.batches import OUTCOME_WORDS, BatchStored, ColumnBatch, store_batch
-from costd.store.ledger import Change, Commit, EventDraft, Ledger, Stored
+from costd.store.commit import Change, Commit
+from costd.store.ledger import EventDraft, Ledger
+from costd.store.requests import Stored
 from costd.store.space import DiskReserve
 from costd.store.ticket import Ticket, wake
 

@@ -1,0 +1,167 @@
+"""A transaction of the ledger in the making: its id and numbers, its rollups, and the changes made in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+from costd.domain.days import month_of_hour
+from costd.domain.ids import new_commit_id
+from costd.domain.money import NANO_PER_USD, round_half_even
+from costd.domain.rollup import ROLLUP_AMOUNTS, Sums
+from costd.domain.series import Series
+from costd.store.rows import insert_rows
+
+MICRO = 1_000_000
+
+
+class Change(NamedTuple):
+    """Any other write: runs in a savepoint of its own, so that its failure is nobody else's."""
+
+    apply: Callable[[Commit], Any]
+    #: Called with the outcome once it is on disk, whether or not anybody still waits; quick, must not raise.
+    after: Callable[[Any], None] | None = None
+    #: Control writes may use the reserve of disk when records may not.
+    control: bool = True
+
+
+class Remembered(Protocol):
+    """What a commit asks of what is known between commits (see costd.store.ledger.Ledger)."""
+
+    totalled: tuple[int, int]
+
+    def intern(self, commit: Commit, series: Series) -> int:
+        """The number of a series."""
+
+    def lags(self, org_id: int, provider: str, newest_ms: int) -> bool:
+        """Whether the stored freshness of a provider is too far behind."""
+
+
+class Commit:
+    """One transaction of the ledger in the making: its id, its numbers, and what it sums to."""
+
+    def __init__(self, connection: sqlite3.Connection, ledger: Remembered, first_seq: int, now_ms: int) -> None:
+        self.connection = connection
+        self.ledger = ledger
+        self.id = new_commit_id(now_ms)
+        self.now_ms = now_ms
+        self.first_seq = first_seq
+        self.next_seq = first_seq
+        self.sums: dict[tuple[int, int], Sums] = {}
+        self.units: dict[tuple[int, int, str], int] = {}
+        self.interned: list[Series] = []
+        self.newest: dict[tuple[int, str], int] = {}
+        #: The last rollup (hour, series) that is in the totals already: what is added up to it must go there as well.
+        self.totalled = ledger.totalled
+
+    def take_seq(self) -> int:
+        """The next number of the ledger's sequence."""
+        seq = self.next_seq
+        self.next_seq += 1
+        return seq
+
+    def take_seqs(self, count: int) -> int:
+        """The next `count` numbers of the ledger's sequence; the first of them."""
+        seq = self.next_seq
+        self.next_seq += count
+        return seq
+
+    def public_id(self, seq: int) -> int:
+        """The public id of any item, of this commit or one before it."""
+        return self.event_id(seq) if seq >= self.first_seq else event_id_of(self.connection, seq)
+
+    def event_id(self, seq: int) -> int:
+        """The public id of the item that this commit numbered `seq`."""
+        return self.id + (seq - self.first_seq)
+
+    def heard_of(self, org_id: int, provider: str, at_ms: int) -> None:
+        """Note that `provider` ("" where none is known) was heard of at this time."""
+        if at_ms > self.newest.get((org_id, provider), 0):
+            self.newest[org_id, provider] = at_ms
+
+    def add_to_rollup(
+        self, hour: int, series_id: int, series: Series, amounts: Sequence[int], latencies_ms: Sequence[int] = ()
+    ) -> None:
+        """Add `amounts` (ROLLUP_AMOUNTS) to the rollup of this hour and series; latencies are for the metrics."""
+        held = self.sums.get((hour, series_id))
+        if held is None:
+            self.sums[hour, series_id] = Sums(series_id, series, list(amounts), list(latencies_ms))
+        else:
+            held.amounts[:] = map(int.__add__, held.amounts, amounts)
+            held.latencies_ms.extend(latencies_ms)
+
+    def add_unit_to_rollup(self, hour: int, series_id: int, unit: str, quantity: int | Decimal) -> None:
+        """Add a quantity of a unit without a column to its rollup, in millionths, half-even."""
+        key = (hour, series_id, unit)
+        self.units[key] = self.units.get(key, 0) + micro_units(quantity)
+
+    def seal(self) -> None:
+        """Write the rollups and the commit's own row."""
+        if self.sums:
+            rows = [(*key, *_split_cost(sums.amounts)) for key, sums in self.sums.items()]
+            insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
+            late = [row for row in rows if row[:2] <= self.totalled]
+            insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, [row[1:] for row in late], ADD_AMOUNTS)
+            late_days = [(row[0] // 24, *row[1:]) for row in late]
+            insert_rows(self.connection, _INTO_ROLLUP_DAY, 15, late_days, ADD_AMOUNTS)
+            late_months = [(month_of_hour(row[0]), *row[1:]) for row in late]
+            insert_rows(self.connection, _INTO_ROLLUP_MONTH, 15, late_months, ADD_AMOUNTS)
+        if self.units:
+            unit_rows = [(*key, *divmod(micro, MICRO)) for key, micro in self.units.items()]
+            insert_rows(self.connection, _INTO_ROLLUP_UNIT, 5, unit_rows, _ADD_ROLLUP_UNIT)
+        if self.next_seq > self.first_seq:
+            self.connection.execute(
+                "INSERT INTO ledger_commit (first_seq, id, at_ms, items) VALUES (?, ?, ?, ?)",
+                (self.first_seq, self.id.to_bytes(16, "big"), self.now_ms, self.next_seq - self.first_seq),
+            )
+        stale = [(org, name, ms) for (org, name), ms in self.newest.items() if self.ledger.lags(org, name, ms)]
+        if stale:
+            insert_rows(self.connection, INTO_FRESHNESS, 3, stale, RAISE_FRESHNESS)
+
+
+def event_id_of(connection: sqlite3.Connection, seq: int) -> int:
+    """The public id of the item numbered `seq`."""
+    first_seq, commit_id = connection.execute(
+        "SELECT first_seq, id FROM ledger_commit WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1", (seq,)
+    ).fetchone()
+    return int.from_bytes(commit_id, "big") + (seq - int(first_seq))
+
+
+def micro_units(quantity: int | Decimal) -> int:
+    """A quantity in millionths, half-even."""
+    if isinstance(quantity, int):
+        return quantity * MICRO
+    numerator, denominator = quantity.as_integer_ratio()
+    return round_half_even(numerator * MICRO, denominator)
+
+
+def _split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
+    cost = ROLLUP_AMOUNTS.index("cost_nano")
+    return (*amounts[:cost], *divmod(amounts[cost], NANO_PER_USD), *amounts[cost + 1 :])
+
+
+_ROLLUP_SUMS = tuple(name for name in ROLLUP_AMOUNTS if name != "cost_nano")
+#: The columns of sums in rollups and totals.
+AMOUNT_COLUMNS = (
+    "requests, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, "
+    "cost_usd, cost_nano, unpriced, unrated, latency_ms, timed"
+)
+_INTO_ROLLUP = f"INSERT INTO rollup (hour, series_id, {AMOUNT_COLUMNS})"
+_INTO_ROLLUP_MONTH = f"INSERT INTO rollup_month (month, series_id, {AMOUNT_COLUMNS})"
+_INTO_ROLLUP_DAY = f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS})"
+_INTO_SERIES_TOTAL = f"INSERT INTO series_total (series_id, {AMOUNT_COLUMNS})"
+ADD_AMOUNTS = (
+    " ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _ROLLUP_SUMS)
+    + f", cost_usd = cost_usd + excluded.cost_usd + (cost_nano + excluded.cost_nano) / {NANO_PER_USD}"
+    + f", cost_nano = (cost_nano + excluded.cost_nano) % {NANO_PER_USD}"
+)
+_INTO_ROLLUP_UNIT = "INSERT INTO rollup_unit (hour, series_id, unit, whole, micro)"
+_ADD_ROLLUP_UNIT = (
+    f" ON CONFLICT DO UPDATE SET whole = whole + excluded.whole + (micro + excluded.micro) / {MICRO}"
+    f", micro = (micro + excluded.micro) % {MICRO}"
+)
+INTO_FRESHNESS = "INSERT INTO provider_freshness (org_id, provider, newest_ms)"
+RAISE_FRESHNESS = " ON CONFLICT DO UPDATE SET newest_ms = max(newest_ms, excluded.newest_ms)"
