@@ -21,10 +21,11 @@ from bench.plan import Plan
 from bench.processes import SERVER_CORE, python
 from bench.report import Line
 from costd.clock import Clock
+from costd.domain.rollup import ROLLUP_AMOUNTS
 from costd.domain.series import Series
 from costd.metrics import Metrics
 from costd.store.connection import connect
-from costd.store.ledger import ROLLUP_AMOUNTS, EventDraft
+from costd.store.ledger import EventDraft
 from costd.store.space import DiskReserve
 from costd.store.writer import Writer
 
