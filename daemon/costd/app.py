@@ -99,7 +99,7 @@ class Core:
             sources: PriceSources = self.writer.submit(
                 Change(lambda commit: register_sources(commit, prices.version, prices.digest, prices.body))
             ).wait()
-            self.readers = Readers(path)
+            self.readers = Readers(path, clock)
             with self.readers.snapshot() as connection:
                 access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
             with self.readers.snapshot(unbounded=True) as connection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from itertools import product
 from queue import SimpleQueue
@@ -21,6 +22,7 @@ import pytest
 import harness
 from callers import BatchDoor, Call, GrpcDoor, HttpDoor, record_json, record_message, send, summed
 from costd.v1 import admin_pb2, admin_pb2_grpc, usage_pb2, usage_pb2_grpc
+from costd.wire.rpc.calls import STALE_KEY_S
 from costd.wire.rpc.server import ADMIN, QUERY, SERVICE_NAMES, USAGE
 from costd.wire.web.table import routes
 from harness import Daemon
@@ -193,6 +195,23 @@ def test_promise_12_a_revoked_key_is_dead_on_a_stream_that_is_open(daemon: Daemo
             next(stream)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         messages.put(None)
+    assert summed(daemon) == before
+
+
+def test_promise_12_a_key_revoked_while_a_call_waits_for_its_message_is_dead_when_it_comes(daemon: Daemon) -> None:
+    key = daemon.key("late")
+    messages: SimpleQueue[bytes | None] = SimpleQueue()
+    before = summed(daemon)
+    with grpc.insecure_channel(daemon.grpc) as channel:
+        record = channel.stream_unary("/costd.v1.UsageService/Record")
+        call = record.future(iter(messages.get, None), metadata=(("authorization", f"Bearer {key}"),), timeout=20)
+        assert harness.costd("keys", "revoke", "late", "--data-dir", str(daemon.data_dir)).returncode == 0
+        threading.Event().wait(STALE_KEY_S)  # a call that comes with its message is not looked at twice
+        messages.put(record_message(Call(1)).SerializeToString())
+        messages.put(None)
+        with pytest.raises(grpc.RpcError) as caught:
+            call.result()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert summed(daemon) == before
 
 

@@ -25,7 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import harness
 from callers import Call, GrpcDoor, HttpDoor, reported, rows, send
-from costd.clock import ManualClock
+from costd.clock import Clock, ManualClock
 from costd.metrics import Metrics
 from costd.services.health import STALL_S, Health
 from costd.store.commit import Change
@@ -225,7 +225,7 @@ def test_promise_15_a_full_queue_and_a_locked_database_are_no_reason_for_a_resta
 def looked_after(folder: Path, clock: ManualClock) -> Iterator[tuple[Health, Callable[[Change], object]]]:
     """The health of a real writer, and a way to give it work."""
     with writing(folder, clock) as writer:
-        readers = Readers(writer.path)
+        readers = Readers(writer.path, Clock())
         try:
             yield Health(writer, readers, clock, Metrics((), 10, "test")), writer.submit
         finally:

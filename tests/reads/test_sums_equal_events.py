@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from costd.clock import ManualClock
+from costd.clock import Clock, ManualClock
 from costd.domain.access import Caller
 from costd.domain.days import DAY_MS, HOUR_MS, Span, day_bounds_ms, day_start_ms
 from costd.domain.spend import Spend
@@ -82,7 +82,7 @@ def a_ledger(folder: Path) -> Iterator[tuple[Writer, Readers]]:
     clock = ManualClock(NOW_MS)
     chance = random.Random(3)
     with writing(folder, clock) as writer:
-        readers = Readers(writer.path)
+        readers = Readers(writer.path, Clock())
         start_ms = NOW_MS - DAYS * DAY_MS
         record(writer, *traffic(chance, 1200, start_ms, NOW_MS))
         fold(writer)
@@ -238,7 +238,7 @@ def test_what_was_cut_is_said_once_the_events_are_gone(tmp_path: Path, monkeypat
     monkeypatch.setattr(event_blocks, "BLOCK_EVENTS", 64)
     clock = ManualClock(NOW_MS)
     with writing(tmp_path, clock) as writer:
-        readers = Readers(writer.path)
+        readers = Readers(writer.path, Clock())
         record(writer, *traffic(random.Random(8), 900, NOW_MS - 30 * DAY_MS, NOW_MS))
         record(writer, draft(at_ms=NOW_MS))  # commits go whole: the newest stays
         held = brute.records(writer.path)

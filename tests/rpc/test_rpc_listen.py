@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from costd.clock import Clock
 from costd.domain.errors import SetupError
 from costd.services.services import Services
 from costd.wire.rpc.server import SERVICE_NAMES, RpcServer
@@ -38,7 +39,7 @@ class Ready:
 @pytest.fixture
 def services() -> Services:
     """Enough of a daemon for a door at which only health and reflection are asked."""
-    access = SimpleNamespace(authenticate=None, auth_required=True)
+    access = SimpleNamespace(authenticate=None, auth_required=True, clock=Clock())
     rest = dict.fromkeys(("metering", "batching", "admission", "reports", "spending", "metrics"))
     return cast("Services", SimpleNamespace(access=access, health=Ready(), **rest))
 

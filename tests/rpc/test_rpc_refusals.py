@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from costd.clock import Clock
 from costd.domain import errors
 from costd.domain.access import Caller
 from costd.v1 import usage_pb2
@@ -25,6 +26,8 @@ PATH = "/costd.v1.UsageService/Preflight"
 
 class Doorkeeper:
     """Lets in whoever has the key "open"."""
+
+    clock = Clock()
 
     def authenticate(self, token: str | None) -> Caller:
         if token != "open":

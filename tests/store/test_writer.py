@@ -40,7 +40,7 @@ def count(folder: Path) -> int:
 def test_a_long_reader_holds_up_no_writer_and_keeps_its_moment(tmp_path: Path) -> None:
     with writing(tmp_path, Clock()) as writer:
         record(writer, draft())
-        readers = Readers(tmp_path / DATABASE_NAME)
+        readers = Readers(tmp_path / DATABASE_NAME, Clock())
         with readers.snapshot() as snapshot:
             assert snapshot.execute("SELECT count(*) FROM event").fetchone() == (1,)
             started_s = time.monotonic()
@@ -60,7 +60,7 @@ def test_readers_who_always_overlap_cannot_make_the_log_grow_without_bound(
     monkeypatch.setattr(writing_, "RESET_BYTES", limit)
     monkeypatch.setattr(writing_, "RESET_PAUSE_S", 0.0)
     with writing(tmp_path, Clock()) as writer:
-        readers = Readers(tmp_path / DATABASE_NAME)
+        readers = Readers(tmp_path / DATABASE_NAME, Clock())
         done = threading.Event()
         inside = [0]
 
@@ -94,7 +94,7 @@ def test_a_report_that_takes_too_long_is_ended_and_the_pool_lives_on(
     monkeypatch.setattr(reader, "MAX_READ_S", 0.2)
     with writing(tmp_path) as writer:
         record(writer, draft())
-        readers = Readers(tmp_path / DATABASE_NAME)
+        readers = Readers(tmp_path / DATABASE_NAME, Clock())
         for _ in range(reader.READERS + 1):
             with pytest.raises(Unavailable, match="shorter period"), readers.snapshot() as snapshot:
                 snapshot.execute(RECURSE)
@@ -105,7 +105,7 @@ def test_a_report_that_takes_too_long_is_ended_and_the_pool_lives_on(
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with writing(tmp_path):
-        readers = Readers(tmp_path / DATABASE_NAME)
+        readers = Readers(tmp_path / DATABASE_NAME, Clock())
         with pytest.raises(Unavailable, match="readonly"), readers.snapshot() as snapshot:
             snapshot.execute("DELETE FROM event")
         readers.close()

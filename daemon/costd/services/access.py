@@ -78,7 +78,7 @@ class Access:
         """`local_token` is a secret that lives only as long as this process and acts as an administrator."""
         self.auth_required = auth_required
         self._writer = writer
-        self._clock = clock
+        self.clock = clock
         self._keys: dict[str, StoredKey] = {}
         self._callers: dict[bytes, Caller] = {}
         self._used_ms: dict[str, int] = {}
@@ -98,7 +98,7 @@ class Access:
         if caller is None:
             raise Unauthenticated("this key is unknown or was revoked; make one with `costd keys create`")
         if caller.key_id:
-            self._used_ms[caller.key_id] = self._clock.now_ms()
+            self._used_ms[caller.key_id] = self.clock.now_ms()
         return caller
 
     def create_key(self, caller: Caller, new: NewKey) -> Ticket[CreatedKey]:
@@ -161,7 +161,7 @@ class Access:
         return self._writer.submit(Change(lambda commit: store_last_used(commit, used)))
 
     def _stored(self, org_id: int, new: NewKey, secret: str) -> StoredKey:
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         return StoredKey(
             id=public_id(now_ms),
             org_id=org_id,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from costd.clock import Clock
 from costd.domain.errors import Unavailable
 from costd.store import connection as database
 
@@ -23,8 +23,9 @@ _CHECK_EVERY_STEPS = 10_000
 class Readers:
     """Reading connections, opened when first needed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
         self._idle: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
         for _ in range(READERS):
             self._idle.put(None)
@@ -42,8 +43,8 @@ class Readers:
         try:
             if connection is None:
                 connection = self._open()
-            deadline_s = float("inf") if unbounded else time.monotonic() + MAX_READ_S
-            connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _CHECK_EVERY_STEPS)
+            deadline_s = float("inf") if unbounded else self._clock.monotonic_s() + MAX_READ_S
+            connection.set_progress_handler(lambda: self._clock.monotonic_s() > deadline_s, _CHECK_EVERY_STEPS)
             connection.execute("BEGIN")
             try:
                 yield connection

@@ -30,6 +30,9 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _BEARER = "bearer "
 
+#: A key that was looked at longer ago than this, when the message at last arrives, is looked at again.
+STALE_KEY_S = 1.0
+
 
 def token_of(metadata: Any) -> str | None:
     """The key in a call's metadata: `authorization: Bearer KEY`, else `x-api-key: KEY`."""
@@ -85,13 +88,16 @@ def unary(
     method: MethodDescriptor, answer: Answer, access: Access, pool: CallPool, refused: OnRefusal = ignore
 ) -> Endpoint:
     """One message in, one out, from a caller with a key."""
-    authenticate, read = access.authenticate, reader(method)
+    authenticate, read, now_s = access.authenticate, reader(method), access.clock.monotonic_s
 
     def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         try:
             try:
-                caller = authenticate(token_of(context.invocation_metadata()))
+                caller = authenticate(token := token_of(context.invocation_metadata()))
+                began_s = now_s()
                 request = read(requests)
+                if now_s() - began_s > STALE_KEY_S:
+                    caller = authenticate(token)  # the key may have been revoked while the message was waited for
             except Refused as refusal:
                 refused(refusal)
                 raise
