@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import batches, doors, footprint, ledger, scrape
+from bench import batches, doors, footprint, ledger, reads, scrape
 from bench.plan import Plan
 from bench.report import Line, print_table, write_json
 
@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "disk": footprint.disk,
     "store": ledger.store,
     "scrape": scrape.scrape,
+    "reads": reads.reads,
     **{kind: batches.row(kind) for kind in batches.GOALS},
     "batch-memory": batches.memory,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -21,8 +21,13 @@ from costd.domain.spend import Spend
 from costd.services.spending import Spending
 from costd.services.usage_log import UsageLog
 from costd.store import event_blocks, totals
+from costd.store import migrate as migrating
 from costd.store.commit import Change
+from costd.store.connection import DATABASE_NAME, open_database
+from costd.store.folded import compare_folded
+from costd.store.integrity import check_ledger
 from costd.store.ledger import EventDraft
+from costd.store.migrate import migrations
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits, retain
 from costd.store.sums import Wanted, sum_buckets, sum_by
@@ -34,7 +39,9 @@ from reads import brute
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Europe/Berlin")
 #: Between Europe's and America's change of the clock, so that days of 23, 24 and 25 hours are all in.
 NOW_MS = int(datetime(2026, 11, 5, 10, 17, 3, tzinfo=UTC).timestamp()) * 1000 + 456
-DAYS = 30
+#: So long that a whole month is in it.
+DAYS = 75
+FIRST = datetime.fromtimestamp(NOW_MS / 1000, UTC).date() - timedelta(days=DAYS)
 READER = Caller(1, "", "reader", frozenset({"read"}))
 FILTERS = ({}, {"provider": ("openai",)}, {"provider": ("", "unknown")}, {"model": ("m1",), "provider": ("acme",)})
 
@@ -111,9 +118,15 @@ def kept(held: list[brute.Record], filters: dict[str, tuple[str, ...]]) -> list[
     return [one for one in held if all(getattr(one, name) in wanted for name, wanted in filters.items())]
 
 
+#: Every day's and every month's beginning in UTC, near enough to what is held.
+MONTHS = [day_start_ms(date(2026, month, 1), UTC) for month in (8, 9, 10, 11, 12)]
 moments = st.integers(NOW_MS - (DAYS + 2) * DAY_MS, NOW_MS + DAY_MS)
 ends = st.one_of(
-    st.none(), moments, moments.map(lambda ms: ms // HOUR_MS * HOUR_MS), moments.map(lambda ms: ms // DAY_MS * DAY_MS)
+    st.none(),
+    moments,
+    moments.map(lambda ms: ms // HOUR_MS * HOUR_MS),
+    moments.map(lambda ms: ms // DAY_MS * DAY_MS),
+    st.sampled_from(MONTHS),
 )
 quick = settings(
     max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
@@ -125,6 +138,8 @@ def test_blocks_were_made_and_days_were_folded(ledger: tuple[Writer, Readers]) -
     with ledger[1].snapshot() as connection:
         assert connection.execute("SELECT count(*) FROM event_block").fetchone()[0] > 20
         assert connection.execute("SELECT count(*) FROM rollup_day").fetchone()[0] > 500
+        assert connection.execute("SELECT count(DISTINCT month) FROM rollup_month").fetchone()[0] == 4
+        assert check_ledger(connection).findings == []
 
 
 @quick
@@ -171,7 +186,7 @@ def test_days_of_any_zone(
     filters: dict[str, tuple[str, ...]],
 ) -> None:
     where = ZoneInfo(zone)
-    days = [date(2026, 10, 6) + timedelta(days=first + number) for number in range(count)]
+    days = [FIRST + timedelta(days=first + number) for number in range(count)]
     with ledger[1].snapshot() as connection:
         sums, exact = sum_buckets(connection, Wanted(1, filters), day_bounds_ms(days[0], days[-1], where))
     expected = brute.grouped(kept(held, filters), lambda one: one.day(where))
@@ -267,3 +282,52 @@ def test_what_was_cut_is_said_once_the_events_are_gone(tmp_path: Path, monkeypat
                     assert table.total() == brute.total(one for one in held if span.start_ms <= one.at_ms < span.end_ms)
             assert connection.execute("SELECT count(*) FROM event_block").fetchone()[0] < len(held) // 64
         readers.close()
+
+
+def test_what_was_folded_before_days_there_were_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger of the schema before comes with its totals: the migration makes its days and months."""
+    known = migrations()
+    path = tmp_path / DATABASE_NAME
+    with closing(open_database(path, NOW_MS)) as connection:
+        for table in ("rollup_day", "rollup_month", "event_block"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("DELETE FROM schema_migration WHERE version >= 3")
+        connection.execute(_TOTALLED)
+        connection.executemany(_SERIES, [(number, bytes([number])) for number in range(1, 4)])
+        chance = random.Random(9)
+        hours = sorted({(500_000 + chance.randrange(2000), chance.randrange(1, 4)) for _ in range(3000)})
+        connection.executemany(_ROLLUP, [(*key, chance.randrange(5), chance.randrange(10**9)) for key in hours])
+        connection.execute(_TOTALS)
+    monkeypatch.setattr(migrating, "migrations", lambda: known[:3])
+    with closing(open_database(path, NOW_MS)) as connection:
+        assert compare_folded(connection) == []
+        assert connection.execute("SELECT sum(requests) FROM rollup_month").fetchone()[0] < len(hours)
+        connection.execute("UPDATE rollup_day SET requests = requests + 1 WHERE day = 500000 / 24 + 10")
+        connection.execute("DELETE FROM rollup_month WHERE series_id = 2")
+        found = compare_folded(connection)
+        assert any(finding.startswith(f"the day {500_000 // 24 + 10} of series 1 differs") for finding in found)
+        assert any("of series 2 differs" in finding for finding in found)
+        assert check_ledger(connection).findings
+
+
+_TOTALLED = "UPDATE ledger_state SET totalled_hour = 501700, totalled_series_id = 2, complete_from_hour = 600000"
+_SERIES = "INSERT INTO series VALUES (?, ?, 1, '', '', '', '', '', '', '', '', '', '', '', '', '', 'success')"
+_ROLLUP = "INSERT INTO rollup VALUES (?, ?, 1, 0, 2, 3, 0, 0, 0, ?, ?, 0, 0, 0, 0)"
+_TOTALS = """
+INSERT INTO series_total SELECT series_id, sum(requests), sum(errors), sum(input_tokens), sum(output_tokens), 0, 0, 0,
+  sum(cost_usd) + sum(cost_nano) / 1000000000, sum(cost_nano) % 1000000000, 0, 0, 0, 0
+FROM rollup WHERE (hour, series_id) <= (501700, 2) GROUP BY series_id
+"""
+
+
+def test_many_stretches_are_joined_across_the_smallest_gaps() -> None:
+    """Few statements, and nothing left out."""
+    ranges = [(first, first + 3) for first in (1, 5 + 10, 30, 40, 50, 60, 900, 1000, 2000, 2010, 2020, 3000)]
+    for most in range(1, 13):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(event_blocks, "MAX_RANGES", most)
+            joined = event_blocks._fewer(list(ranges))
+        assert len(joined) == min(most, len(ranges))
+        assert all(any(low <= first and last <= high for low, high in joined) for first, last in ranges)
+        assert joined == sorted(joined)
+    assert event_blocks._fewer(ranges[:6]) == ranges[:6]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from costd.store.commit import micro_units
+from costd.store.folded import compare_folded
 
 MAX_FINDINGS = 100
 _NANO = 1_000_000_000
@@ -44,7 +45,7 @@ class CheckReport:
 def check_ledger(connection: sqlite3.Connection) -> CheckReport:
     """Check everything, on one snapshot; reads the whole ledger. What cannot be read is a finding too."""
     findings: list[str] = []
-    for check in (_file, _references, _compare_rollups, _compare_units, _compare_totals, _orphans):
+    for check in (_file, _references, _compare_rollups, _compare_units, _compare_totals, compare_folded, _orphans):
         try:
             findings += check(connection)
         except sqlite3.DatabaseError as error:
