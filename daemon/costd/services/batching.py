@@ -54,7 +54,7 @@ class Batching:
         self._tools = Tools(metering, prices, limits, sources.list_id, self._entry)
         self._clock = clock
         self._metrics = metrics
-        self._entries: dict[tuple[str, Usage], Entry | Refused] = {}
+        self._entries: dict[tuple[str, int], tuple[Usage, Entry | Refused]] = {}
 
     def record(self, caller: Caller, batch: Batch, door: str) -> Ticket[BatchReceipt]:
         """Record a batch; the ticket resolves when all of it that is valid is on disk.
@@ -83,13 +83,15 @@ class Batching:
 
     def _entry(self, caller: Caller, usage: Usage) -> Entry | Refused:
         """What is known about a dictionary entry, or why its records are refused."""
-        key = (caller.key_id, usage)
-        entry = self._entries.get(key)
-        if entry is None:
+        # By identity, because hashing a usage costs more than everything else here: the door gives the same object for
+        # the same entry, and what is remembered keeps it alive, so that no other can take its place.
+        key = (caller.key_id, id(usage))
+        held = self._entries.get(key)
+        if held is None or held[0] is not usage:
             if len(self._entries) >= MAX_REMEMBERED:
                 self._entries.clear()
-            entry = self._entries[key] = self._checked(caller, usage)
-        return entry
+            held = self._entries[key] = (usage, self._checked(caller, usage))
+        return held[1]
 
     def _checked(self, caller: Caller, usage: Usage) -> Entry | Refused:
         try:

@@ -121,7 +121,8 @@ class ColumnBuild:
         extras = [entry.extra if isinstance(entry, Entry) else None for entry in entries]
         costs, sources, extra = columns.cost_nano, columns.source_id, columns.extra
         jobs: Sequence[str] = self._batch.jobs or ()
-        for record, (at, *counts) in enumerate(zip(self._batch.place, *columns.counts, strict=True)):
+        rows = zip(self._batch.place, *columns.counts, strict=True)
+        for record, (at, in_, out, read, write, reasoning) in enumerate(rows):
             if record in by_hand:
                 continue
             linear, unpriced = priced[at]
@@ -130,7 +131,7 @@ class ColumnBuild:
                     by_hand.add(record)
                     continue
             else:
-                cost = _cost(linear, counts)
+                cost = _cost(linear, in_, out, read, write, reasoning)
                 if cost is None or cost > MAX_RECORD_NANO:
                     by_hand.add(record)
                     continue
@@ -234,7 +235,10 @@ class ColumnBuild:
             elif not ids[record]:
                 found.append(b"")
             else:
-                units = _units_text(in_, out, read, write, reasoning)
+                if read or write or reasoning or not (in_ and out):
+                    units = _units_text(in_, out, read, write, reasoning)
+                else:
+                    units = f"input_tokens={in_};output_tokens={out}"
                 own = own_content(units, latency, at_ms or None, None if cost == UNKNOWN else cost, "")
                 found.append(fingerprint(shared[at], own))
         return found
@@ -242,10 +246,6 @@ class ColumnBuild:
 
 def _units_text(in_: int, out: int, read: int, write: int, reasoning: int) -> str:
     """The counts as Usage.fingerprint has them: sorted by name, without zeros."""
-    if not (read or write or reasoning):
-        if in_ and out:
-            return f"input_tokens={in_};output_tokens={out}"
-        return f"input_tokens={in_}" if in_ else (f"output_tokens={out}" if out else "")
     named = (
         ("cache_read_tokens", read),
         ("cache_write_tokens", write),
@@ -256,20 +256,19 @@ def _units_text(in_: int, out: int, read: int, write: int, reasoning: int) -> st
     return ";".join([f"{name}={count}" for name, count in named if count])
 
 
-def _cost(linear: Linear, counts: Sequence[int]) -> int | None:
+def _cost(linear: Linear, in_: int, out: int, read: int, write: int, reasoning: int) -> int | None:
     """The cost by factors; None where a count above zero has no rate."""
     factors = linear.brackets[0]
-    if linear.thresholds:
-        for at, threshold in enumerate(linear.thresholds):
-            if counts[0] > threshold:
-                factors = linear.brackets[at + 1]
-    a, b, c, d, e = factors
-    in_, out, read, write, reasoning = counts
-    total = in_ * a + out * b
+    for at, threshold in enumerate(linear.thresholds):
+        if in_ > threshold:
+            factors = linear.brackets[at + 1]
+    total = in_ * factors[0] + out * factors[1]
     if read or write or reasoning:
-        total += read * c + write * d + reasoning * e
-    if not linear.all_rated and any(count and not rated for count, rated in zip(counts, linear.rated, strict=True)):
-        return None
+        total += read * factors[2] + write * factors[3] + reasoning * factors[4]
+    if not linear.all_rated:
+        counts = (in_, out, read, write, reasoning)
+        if any(count and not rated for count, rated in zip(counts, linear.rated, strict=True)):
+            return None
     return total if linear.denominator == 1 else round_half_even(total, linear.denominator)
 
 

@@ -138,8 +138,9 @@ def micro_units(quantity: int | Decimal) -> int:
 
 
 def _split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
-    cost = ROLLUP_AMOUNTS.index("cost_nano")
-    return (*amounts[:cost], *divmod(amounts[cost], NANO_PER_USD), *amounts[cost + 1 :])
+    requests, errors, in_, out, read, write, reasoning, cost_nano, unpriced, unrated, latency_ms, timed = amounts
+    usd, nano = divmod(cost_nano, NANO_PER_USD)
+    return requests, errors, in_, out, read, write, reasoning, usd, nano, unpriced, unrated, latency_ms, timed
 
 
 _ROLLUP_SUMS = tuple(name for name in ROLLUP_AMOUNTS if name != "cost_nano")
