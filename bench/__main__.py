@@ -16,6 +16,7 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "http-load": doors.http_load,
     "http-record": doors.http_record,
     "http-record-ids": doors.http_record_ids,
+    "http-record-random": doors.http_record_random,
     "http-alone": doors.http_alone,
     "http-preflight": doors.http_preflight,
     "grpc-load": doors.grpc_load,

@@ -150,7 +150,7 @@ def _batches(kind: str) -> list[bytes]:
             for _ in range(40)
         ]
     if kind == "batch-rows":
-        messages = traffic.record_messages(with_ids=False)
+        messages = traffic.record_messages()
         return [b"".join(_field(4, next(messages)) for _ in range(BATCH)) for _ in range(8)]
     series = _series(samples, 1)
     return [
@@ -247,7 +247,7 @@ def _stream_rate(port: int, seconds: float, key: str) -> float:
 
 
 def _stream(channel: grpc.Channel, key: str, stop: threading.Event, acknowledged: list[int], at: int) -> None:
-    records = traffic.record_messages(with_ids=True)
+    records = traffic.record_messages(traffic.uuid4)
     ahead = threading.Semaphore(STREAM_AHEAD)
 
     def messages() -> Iterator[bytes]:

@@ -75,7 +75,7 @@ def _first_answer_s(data_dir: Path) -> float:
     process = spawn_daemon(data_dir)
     try:
         running = wait_for_daemon(process, data_dir)
-        requests = traffic.http_requests("/v1/usage/record", traffic.record_bodies(), running.key, with_ids=False)
+        requests = traffic.http_requests("/v1/usage/record", traffic.record_bodies(), running.key)
         answer = post(running.http_port, next(requests))
         elapsed_s = time.perf_counter() - started_s
         if not answer.startswith(b"HTTP/1.1 200"):
@@ -99,7 +99,8 @@ def disk(plan: Plan) -> list[Line]:
     return [
         _bytes_line(plan, "disk-single", f"one by one over {CONNECTIONS} connections", 80, _send_single),
         _bytes_line(plan, "disk-batch", f"in POST /v1/usage/records of {_BATCH}", 80, _send_batches),
-        _bytes_line(plan, "disk-ids", "one by one, each with a random UUID as its request id", 0, _send_with_ids),
+        _bytes_line(plan, "disk-ids", "one by one, each with a UUIDv7 as its request id", 0, _send_with_ids),
+        _bytes_line(plan, "disk-random", "one by one, each with a random UUID", 0, _send_with_random_ids),
     ]
 
 
@@ -132,7 +133,7 @@ def _database(data_dir: Path) -> tuple[int, int]:
 
 def _each_series_once(key: str) -> list[bytes]:
     bodies = traffic.record_bodies()[: traffic.SERIES]
-    return list(islice(traffic.http_requests("/v1/usage/record", bodies, key, with_ids=False), len(bodies)))
+    return list(islice(traffic.http_requests("/v1/usage/record", bodies, key), len(bodies)))
 
 
 def _send_single(plan: Plan, running: Daemon) -> None:
@@ -141,6 +142,10 @@ def _send_single(plan: Plan, running: Daemon) -> None:
 
 def _send_with_ids(plan: Plan, running: Daemon) -> None:
     _send(plan, running, "http-record-ids")
+
+
+def _send_with_random_ids(plan: Plan, running: Daemon) -> None:
+    _send(plan, running, "http-record-random")
 
 
 def _send(plan: Plan, running: Daemon, kind: str) -> None:

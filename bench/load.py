@@ -115,19 +115,26 @@ class HttpCaller(asyncio.Protocol):
 def http_requests(job: Job) -> Iterator[bytes]:
     """What an HTTP job sends."""
     if job.kind == "http-preflight":
-        return traffic.http_requests("/v1/preflight", traffic.preflight_bodies(), job.key, with_ids=False)
+        return traffic.http_requests("/v1/preflight", traffic.preflight_bodies(), job.key)
     bodies = traffic.record_bodies()
-    return traffic.http_requests("/v1/usage/record", bodies, job.key, with_ids=job.kind == "http-record-ids")
+    return traffic.http_requests("/v1/usage/record", bodies, job.key, _ids_of(job))
 
 
 def grpc_messages(job: Job) -> tuple[str, Iterator[bytes]]:
     """The path and the messages of a gRPC job."""
     if job.kind == "grpc-preflight":
         return "/costd.v1.UsageService/Preflight", traffic.preflight_messages()
-    return "/costd.v1.UsageService/Record", traffic.record_messages(with_ids=job.kind == "grpc-record-ids")
+    return "/costd.v1.UsageService/Record", traffic.record_messages(_ids_of(job))
 
 
-KINDS = ("http-record", "http-record-ids", "http-preflight", "grpc-record", "grpc-record-ids", "grpc-preflight")
+def _ids_of(job: Job) -> traffic.NewId | None:
+    if job.kind.endswith("-ids"):
+        return traffic.uuid7
+    return traffic.uuid4 if job.kind.endswith("-random") else None
+
+
+_WITHOUT_IDS = ("http-record", "http-preflight", "grpc-record", "grpc-preflight")
+KINDS = (*_WITHOUT_IDS, "http-record-ids", "http-record-random", "grpc-record-ids", "grpc-record-random")
 
 
 def _callers(job: Job, tally: Tally) -> Callable[[], asyncio.Protocol]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+#: Makes the 36 characters of a request id.
+NewId = Callable[[], bytes]
 
 SERIES = 57
 #: Different amounts for each series, so that no two neighbours in the stream are equal.
@@ -99,14 +103,14 @@ def preflight_bodies() -> list[dict[str, Any]]:
     ]
 
 
-def http_requests(path: str, bodies: list[dict[str, Any]], key: str, *, with_ids: bool) -> Iterator[bytes]:
-    """Whole HTTP requests without end; with ids, each has a random UUID of its own."""
+def http_requests(path: str, bodies: list[dict[str, Any]], key: str, new_id: NewId | None = None) -> Iterator[bytes]:
+    """Whole HTTP requests without end, each with an id of its own where there is `new_id`."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         "Content-Type: application/json\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Length: "
     )
     plain = [json.dumps(body) for body in bodies]
-    if not with_ids:
+    if new_id is None:
         whole = [f"{head}{len(body)}\r\n\r\n{body}".encode() for body in plain]
         while True:
             yield from whole
@@ -114,11 +118,11 @@ def http_requests(path: str, bodies: list[dict[str, Any]], key: str, *, with_ids
     parts = [(f'{head}{len(body) + 54}\r\n\r\n{{"request_id": "'.encode(), f'", {body[1:]}'.encode()) for body in plain]
     while True:
         for front, back in parts:
-            yield front + _uuid() + back
+            yield front + new_id() + back
 
 
-def record_messages(*, with_ids: bool) -> Iterator[bytes]:
-    """Serialized costd.v1.RecordRequest messages without end."""
+def record_messages(new_id: NewId | None = None) -> Iterator[bytes]:
+    """Serialized costd.v1.RecordRequest messages without end, each with an id of its own where there is `new_id`."""
     from costd.v1 import usage_pb2  # noqa: PLC0415 - the HTTP load does not need it
 
     whole = [
@@ -133,7 +137,7 @@ def record_messages(*, with_ids: bool) -> Iterator[bytes]:
     while True:
         for message in whole:
             # Field 3 (request_id), 36 bytes of text: fields may come in any order.
-            yield message + b"\x1a\x24" + _uuid() if with_ids else message
+            yield message + b"\x1a\x24" + new_id() if new_id else message
 
 
 def preflight_messages() -> Iterator[bytes]:
@@ -170,6 +174,16 @@ def _quantities(sample: Sample) -> list[Any]:
     return [usage_pb2.Quantity(unit=name, count=count) for name, count in sample.units.items()]
 
 
-def _uuid() -> bytes:
-    digits = f"{random.getrandbits(128):032x}"
+def uuid7() -> bytes:
+    """An id as a preflight issues it and a careful caller makes it: it sorts by its time."""
+    return _text(time.time_ns() // 1_000_000 << 80 | 0x7 << 76 | 0x2 << 62 | random.getrandbits(62))
+
+
+def uuid4() -> bytes:
+    """An id as most callers make one: random throughout."""
+    return _text(random.getrandbits(128))
+
+
+def _text(number: int) -> bytes:
+    digits = f"{number:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
