@@ -126,7 +126,7 @@ def yardstick(name: str) -> Iterator[tuple[int, int]]:
 
 def drive(job: Job, server_pid: int) -> Load:
     """Run a job on the other core; RuntimeError where anything but good answers came."""
-    used_s = _cpu_s(server_pid)
+    used_s = cpu_s(server_pid)
     done = subprocess.run(
         python(LOAD_CORE, "-m", "bench.load"),
         input=json.dumps(asdict(job)),
@@ -138,11 +138,11 @@ def drive(job: Job, server_pid: int) -> Load:
     load = Load(**json.loads(done.stdout))
     if load.failures:
         raise RuntimeError(f"{job.kind}: {load.failures}")
-    load.cpu_us = (_cpu_s(server_pid) - used_s) * 1e6 / max(1, load.answers)
+    load.cpu_us = (cpu_s(server_pid) - used_s) * 1e6 / max(1, load.answers)
     return load
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """The processor time a process has used, in all its threads, in user and kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

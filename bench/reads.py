@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from bench.plan import Plan
-from bench.processes import SERVER_CORE, Daemon, daemon, python
+from bench.processes import SERVER_CORE, Daemon, cpu_s, daemon, python
 from bench.report import Line
 from costd.clock import Clock
 from costd.domain import days
@@ -81,10 +81,13 @@ def _measure(plan: Plan, series: int, records: int) -> Iterator[Line]:
     )
     alone: dict[str, float] = json.loads(done.stdout)
     goal_ms = GOALS_MS[series]
-    for name, ms in ours.items():
+    for name, (ms, cpu_ms) in ours.items():
         sql_ms = alone[name] or None  # what is answered from memory has none
         is_met = ms <= goal_ms and (ms <= FLOOR_MS or (sql_ms is not None and ms <= MAX_RATIO * sql_ms))
-        how = f"{questions()[name][0]} over {records:,} records in {series:,} series; yardstick: its SQL in sqlite3"
+        how = (
+            f"{questions()[name][0]} over {records:,} records in {series:,} series ({cpu_ms:.1f} ms of the server's "
+            "processor time); yardstick: its SQL in sqlite3"
+        )
         goal = f"≤ {goal_ms} ms, ≤ {MAX_RATIO:g} past {FLOOR_MS:g} ms"
         yield Line(f"read-{name}-{series}", ms, "ms", sql_ms, goal, is_met, how)
 
@@ -163,10 +166,11 @@ def _path(name: str, **query: object) -> str:
     return f"/api/{name}?{urlencode(query)}"
 
 
-def _over_http(running: Daemon, path: str, rounds: int) -> float:
-    """The median time of an answer, in milliseconds, on one connection."""
+def _over_http(running: Daemon, path: str, rounds: int) -> tuple[float, float]:
+    """The median time of an answer on one connection, and the server's processor time for each, in milliseconds."""
     connection = HTTPConnection("127.0.0.1", running.http_port)
     times = []
+    used_s = cpu_s(running.process.pid)
     for _ in range(rounds):
         started_s = time.perf_counter()
         connection.request("GET", path, headers={"Authorization": f"Bearer {running.key}"})
@@ -176,7 +180,7 @@ def _over_http(running: Daemon, path: str, rounds: int) -> float:
         if response.status != 200:
             raise RuntimeError(body.decode())
     connection.close()
-    return median(times)
+    return median(times), (cpu_s(running.process.pid) - used_s) * 1000 / rounds
 
 
 def _wait_for_upkeep(path: Path, records: int) -> None:

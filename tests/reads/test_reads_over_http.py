@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import grpc
 import httpx
 import pytest
 
@@ -21,6 +22,7 @@ from costd.v1 import query_pb2
 from harness import Daemon
 from reads import brute
 from reads.brute import HOUR_MS, Record
+from rpc_calls import details_of, refusal_of
 
 DAY_S = 86_400
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata")
@@ -433,3 +435,20 @@ def test_an_empty_ledger_has_zeros(tmp_path: Any) -> None:
         assert len(get(daemon, "/api/tokens/timeseries")["series"]) == 30
     finally:
         daemon.stop()
+
+
+def test_a_burn_rate_over_grpc_names_what_is_wrong(ledger: Daemon) -> None:
+    with stubs(ledger) as services:
+        for request, field in (
+            (query_pb2.BurnRateRequest(hours=-1), "hours"),
+            (query_pb2.BurnRateRequest(hours=8785), "hours"),
+            (query_pb2.BurnRateRequest(provider="p" * 257), "provider"),
+        ):
+            call = refusal_of(lambda request=request: services.query.BurnRate(request, metadata=services.metadata))
+            assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert list(details_of(call)[0]) == [field]
+
+
+def test_the_check_agrees(ledger: Daemon) -> None:
+    done = harness.costd("check", "--data-dir", str(ledger.data_dir))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ from costd.domain.days import DAY_MS, HOUR_MS, Span, day_bounds_ms, day_start_ms
 from costd.domain.spend import Spend
 from costd.services.spending import Spending
 from costd.services.usage_log import UsageLog
-from costd.store import event_blocks, totals
+from costd.store import event_blocks, retention, totals
 from costd.store import migrate as migrating
 from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME, open_database
@@ -291,6 +291,7 @@ def test_what_was_folded_before_days_there_were_is_in_them(tmp_path: Path, monke
     with closing(open_database(path, NOW_MS)) as connection:
         for table in ("rollup_day", "rollup_month", "event_block"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE ledger_state DROP COLUMN rollups_from_hour")
         connection.execute("DELETE FROM schema_migration WHERE version >= 3")
         connection.execute(_TOTALLED)
         connection.executemany(_SERIES, [(number, bytes([number])) for number in range(1, 4)])
@@ -331,3 +332,27 @@ def test_many_stretches_are_joined_across_the_smallest_gaps() -> None:
         assert all(any(low <= first and last <= high for low, high in joined) for first, last in ranges)
         assert joined == sorted(joined)
     assert event_blocks._fewer(ranges[:6]) == ranges[:6]
+
+
+def test_days_and_months_that_lost_hours_are_read_by_what_is_left(tmp_path: Path) -> None:
+    """Retention of rollups, in the middle of a month and one step at a time: sums are of the hours there are."""
+    clock = ManualClock(NOW_MS)
+    with writing(tmp_path, clock) as writer:
+        readers = Readers(writer.path, clock)
+        record(writer, *traffic(random.Random(10), 2500, NOW_MS - 60 * DAY_MS, NOW_MS))
+        fold(writer)
+        limits = RetentionLimits(400 * DAY_MS, 40 * DAY_MS, 0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(retention, "STEP_ROWS", 100)
+            for _ in range(12):
+                writer.submit(Change(lambda commit: retain(commit, limits))).wait(20)
+                with readers.snapshot() as connection:
+                    for start_ms in (None, NOW_MS - 45 * DAY_MS, NOW_MS - 30 * DAY_MS):
+                        table = sum_by(connection, Wanted(1, {}), (), Span(start_ms and start_ms // HOUR_MS * HOUR_MS))
+                        left = connection.execute(
+                            "SELECT sum(requests) FROM rollup WHERE hour >= ?",
+                            (0 if start_ms is None else start_ms // HOUR_MS,),
+                        ).fetchone()[0]
+                        assert table.total().requests == left
+                    assert compare_folded(connection) == []
+        readers.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from costd.domain.days import month_of_hour
 from costd.store.commit import AMOUNT_COLUMNS
 
 _NANO = 1_000_000_000
@@ -12,23 +13,17 @@ _NANO = 1_000_000_000
 def compare_folded(connection: sqlite3.Connection) -> list[str]:
     """Days and months that differ from their hours; a sentence for each series of one.
 
-    Those whose first hours retention may have taken are left out: their sums are of more than is still there.
+    Those that began before `rollups_from_hour` are left out: their sums are of more than is still there.
     """
-    first_hour = connection.execute("SELECT min(hour) FROM rollup").fetchone()[0]
-    if first_hour is None:
-        return []
+    kept_from = connection.execute("SELECT rollups_from_hour FROM ledger_state").fetchone()[0]
     findings = []
     for name, table, of_hour, first in (
-        ("day", "rollup_day", "hour / 24", first_hour // 24 + 1),
-        ("month", "rollup_month", _MONTH, _month_after(connection, first_hour)),
+        ("day", "rollup_day", "hour / 24", -(-kept_from // 24)),
+        ("month", "rollup_month", _MONTH, month_of_hour(kept_from - 1) + 1),
     ):
         for number, series_id in connection.execute(_difference(table, name, of_hour), {"first": first}):
             findings.append(f"the {name} {number} of series {series_id} differs from its hours")
     return findings
-
-
-def _month_after(connection: sqlite3.Connection, hour: int) -> int:
-    return int(connection.execute(f"SELECT {_MONTH} + 1 FROM (SELECT ? AS hour)", (hour,)).fetchone()[0])
 
 
 def _difference(table: str, name: str, of_hour: str) -> str:

@@ -108,6 +108,7 @@ def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
         pass
     # Records that came late may still be held as events when the rollup of their hour goes.
     _lose_completeness(commit, (hour - 1) * _HOUR_MS)
+    commit.connection.execute("UPDATE ledger_state SET rollups_from_hour = max(rollups_from_hour, ?)", (hour,))
     for table, time, keys, first in (
         ("rollup", "hour", "hour, series_id", hour),
         ("rollup_unit", "hour", "hour, series_id, unit", hour),

@@ -242,7 +242,7 @@ CREATE TABLE ledger_state (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   forwarded_seq INTEGER,                -- everything up to here is at the hub; NULL: nothing is forwarded anywhere
   complete_from_hour INTEGER NOT NULL   -- events of this hour and later are all still here
-, totalled_hour INTEGER NOT NULL DEFAULT 0, totalled_series_id INTEGER NOT NULL DEFAULT 0, latency_seq INTEGER NOT NULL DEFAULT 0) STRICT;
+, totalled_hour INTEGER NOT NULL DEFAULT 0, totalled_series_id INTEGER NOT NULL DEFAULT 0, latency_seq INTEGER NOT NULL DEFAULT 0, rollups_from_hour INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE TABLE series_total (
   series_id INTEGER PRIMARY KEY REFERENCES series (id),

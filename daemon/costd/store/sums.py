@@ -210,15 +210,16 @@ def _parts(connection: sqlite3.Connection, span: Span) -> tuple[list[_Part], boo
 def _whole_hours(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> list[_Part]:
     """The hours [from, to), by month where they are whole UTC months, by day where whole days, the rest by the hour.
 
-    Beyond the last hour that there is, hours, days and months may be called whole: nothing is in what they lack.
+    Before the first hour that there ever was, and beyond the last, days and months may be called whole: nothing is in
+    what they lack.
     """
     kept = first_and_last_hour(connection)
     if kept is None or from_hour > kept[1] or to_hour <= kept[0]:
         return []
-    from_hour = max(from_hour, kept[0])
-    is_open = to_hour > kept[1]
-    from_day = -(-from_hour // 24)
-    to_day = kept[1] // 24 + 1 if is_open else to_hour // 24
+    from_hour, from_day, from_month = _beginning(connection, from_hour, kept[0])
+    to_day, to_month = to_hour // 24, month_of_hour(min(to_hour, kept[1] + 1))
+    if to_hour > kept[1]:
+        to_hour, to_day, to_month = kept[1] + 1, kept[1] // 24 + 1, month_of_hour(kept[1]) + 1
     if from_day >= to_day:
         return [_hours(from_hour, to_hour)]
     parts = [_unfolded(connection, from_day * 24, to_day * 24)]
@@ -226,8 +227,6 @@ def _whole_hours(connection: sqlite3.Connection, from_hour: int, to_hour: int) -
         parts.append(_hours(from_hour, from_day * 24))
     if to_day * 24 < to_hour:
         parts.append(_hours(to_day * 24, to_hour))
-    from_month = month_of_hour(from_day * 24 - 1) + 1
-    to_month = month_of_hour(kept[1]) + 1 if is_open else month_of_hour(to_day * 24)
     if from_month >= to_month:
         return [*parts, _days(from_day, to_day)]
     from_months, to_months = first_hour_of_month(from_month) // 24, first_hour_of_month(to_month) // 24
@@ -237,6 +236,26 @@ def _whole_hours(connection: sqlite3.Connection, from_hour: int, to_hour: int) -
     if to_months < to_day:
         parts.append(_days(to_months, to_day))
     return parts
+
+
+def _beginning(connection: sqlite3.Connection, from_hour: int, first_hour: int) -> tuple[int, int, int]:
+    """The first hour, day and month to read: no days and months that retention may have taken hours of."""
+    whole_from = connection.execute("SELECT rollups_from_hour FROM ledger_state").fetchone()[0]
+    if from_hour <= first_hour:
+        from_hour, from_day, from_month = first_hour, first_hour // 24, month_of_hour(first_hour)
+    else:
+        from_day, from_month = _first_day(from_hour), _first_month(from_hour)
+    return from_hour, max(from_day, _first_day(whole_from)), max(from_month, _first_month(whole_from))
+
+
+def _first_day(hour: int) -> int:
+    """The first day that begins at this hour or later."""
+    return -(-hour // 24)
+
+
+def _first_month(hour: int) -> int:
+    """The first month that begins at this hour or later."""
+    return month_of_hour(hour - 1) + 1
 
 
 def _edges(start_ms: int, end_ms: int) -> list[_Edge]:

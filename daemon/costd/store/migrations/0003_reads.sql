@@ -65,3 +65,6 @@ CREATE TABLE event_block (
   max_ms INTEGER NOT NULL,
   series BLOB                           -- their numbers, 4 bytes each, little-endian; NULL: too many to name
 ) STRICT;
+
+-- Rollups of this hour and later are all still here: earlier days and months hold more than their hours.
+ALTER TABLE ledger_state ADD COLUMN rollups_from_hour INTEGER NOT NULL DEFAULT 0;
