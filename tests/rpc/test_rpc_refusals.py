@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import pytest
 
+from callers import Call, record_message, stubs
 from costd.clock import Clock
 from costd.domain import errors
 from costd.domain.access import Caller
 from costd.v1 import usage_pb2
 from costd.wire.rpc import calls
+from costd.wire.rpc.patience import MESSAGE_S, Patience
 from costd.wire.rpc.pools import CallPool
 from costd.wire.status import INTERNAL_MESSAGE
-from rpc_calls import bearer, details_of, refusal_of, serving
+from harness import Daemon
+from rpc_calls import bearer, channel_to, details_of, refusal_of, serving
 
 METHOD = usage_pb2.DESCRIPTOR.services_by_name["UsageService"].methods_by_name["Preflight"]
 PATH = "/costd.v1.UsageService/Preflight"
@@ -26,8 +30,6 @@ PATH = "/costd.v1.UsageService/Preflight"
 
 class Doorkeeper:
     """Lets in whoever has the key "open"."""
-
-    clock = Clock()
 
     def authenticate(self, token: str | None) -> Caller:
         if token != "open":
@@ -37,7 +39,8 @@ class Doorkeeper:
 
 def endpoint(answer: Callable[[Caller, Any], Any], **options: Any) -> dict[str, calls.Endpoint]:
     pool = options.pop("pool", None) or CallPool("answers", 2, 64)
-    return {PATH: calls.unary(METHOD, answer, Doorkeeper(), pool, **options)}  # type: ignore[arg-type]
+    keyed = calls.Keyed(Doorkeeper(), Patience(Clock().monotonic_s))  # type: ignore[arg-type]
+    return {PATH: calls.unary(METHOD, answer, keyed, pool, **options)}
 
 
 def raising(error: Exception) -> dict[str, calls.Endpoint]:
@@ -183,3 +186,21 @@ def test_a_full_pool_refuses_at_once_and_serves_again() -> None:
         assert running.result()
         assert waiting.result()
         assert method(b"", metadata=bearer("open"), timeout=10)
+
+
+def test_a_call_whose_message_does_not_come_is_ended_and_gives_its_thread_back(daemon: Daemon) -> None:
+    """As many as there are threads for records, and more, from a caller with a key: others record again after it."""
+    never = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        never.wait(60)
+        yield from ()
+
+    with channel_to(daemon.grpc) as channel, stubs(daemon) as services:
+        open_record = channel.stream_unary("/costd.v1.UsageService/Record")
+        calls_open = [open_record.future(nothing(), metadata=bearer(daemon.admin_key)) for _ in range(140)]
+        began_s = time.monotonic()
+        services.usage.Record(record_message(Call(1)), metadata=services.metadata, timeout=MESSAGE_S + 15)
+        assert time.monotonic() - began_s < MESSAGE_S + 10
+        assert {each.code() for each in calls_open[:128]} == {grpc.StatusCode.CANCELLED}
+        never.set()

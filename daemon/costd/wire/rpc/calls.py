@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from costd.domain.access import Caller
 from costd.domain.errors import Invalid, Overloaded, Refused
 from costd.services.access import Access
+from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import CallPool
 from costd.wire.rpc.refusals import refuse
 
@@ -84,19 +85,29 @@ def ignore(_refusal: Refused) -> None:
     """Nobody is told."""
 
 
+class Keyed(NamedTuple):
+    """What calls from callers with a key are made with."""
+
+    access: Access
+    patience: Patience
+
+
 def unary(
-    method: MethodDescriptor, answer: Answer, access: Access, pool: CallPool, refused: OnRefusal = ignore
+    method: MethodDescriptor, answer: Answer, keyed: Keyed, pool: CallPool, refused: OnRefusal = ignore
 ) -> Endpoint:
     """One message in, one out, from a caller with a key."""
-    authenticate, read, now_s = access.authenticate, reader(method), access.clock.monotonic_s
+    authenticate, read, patience = keyed.access.authenticate, reader(method), keyed.patience
 
     def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         try:
             try:
                 caller = authenticate(token := token_of(context.invocation_metadata()))
-                began_s = now_s()
-                request = read(requests)
-                if now_s() - began_s > STALE_KEY_S:
+                began_s = patience.began(context)
+                try:
+                    request = read(requests)
+                finally:
+                    ended_s = patience.ended(context)
+                if ended_s - began_s > STALE_KEY_S:
                     caller = authenticate(token)  # the key may have been revoked while the message was waited for
             except Refused as refusal:
                 refused(refusal)

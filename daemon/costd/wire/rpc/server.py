@@ -20,6 +20,7 @@ from costd.v1 import admin_pb2, query_pb2, usage_pb2
 from costd.wire.rpc import calls, health, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.calls import Endpoint
+from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.query import QueryService
 from costd.wire.rpc.stream import RecordStream
@@ -69,6 +70,7 @@ class RpcServer:
         self._socket = SocketFile(Path(socket_path)) if socket_path else None
         self._credentials = credentials
         self._pools = Pools()
+        self._keyed = calls.Keyed(services.access, Patience(services.access.clock.monotonic_s))
         self._health = health.HealthService(SERVICE_NAMES, lambda: not services.health.problems())
         router = calls.Router(self._methods(services), self._pools.refusal)
         self._server = grpc.server(self._pools.quick, handlers=[router], options=list(OPTIONS))
@@ -83,6 +85,7 @@ class RpcServer:
         if self._socket is not None:
             self._bind_socket(self._socket)
             self.addresses.socket = str(self._socket.path)
+        self._keyed.patience.start()
         self._server.start()
         return port
 
@@ -90,6 +93,7 @@ class RpcServer:
         """Take no more calls, let those that run end within `grace_s`, cancel the rest; blocks until it is done."""
         self._health.stop()
         self._server.stop(grace_s).wait(grace_s + _END_S)
+        self._keyed.patience.stop()
         self._pools.close()
 
     def _bind(self, address: str) -> int:
@@ -129,14 +133,14 @@ class RpcServer:
             if name == "record_stream":
                 return calls.stream(method, exchange, services.access, self._pools.stream, usage.refused)
             if name == "preflight":
-                return calls.unary(method, usage.preflight, services.access, self._pools.quick)
-            return calls.unary(method, getattr(usage, name), services.access, self._pools.record, usage.refused)
+                return calls.unary(method, usage.preflight, self._keyed, self._pools.quick)
+            return calls.unary(method, getattr(usage, name), self._keyed, self._pools.record, usage.refused)
 
         return calls.endpoints(USAGE, make)
 
     def _keyed_methods(self, service: ServiceDescriptor, servicer: object, services: Services) -> dict[str, Endpoint]:
         def make(method: MethodDescriptor, name: str) -> Endpoint:
-            return calls.unary(method, getattr(servicer, name), services.access, self._pools.read)
+            return calls.unary(method, getattr(servicer, name), self._keyed, self._pools.read)
 
         return calls.endpoints(service, make)
 
