@@ -165,14 +165,14 @@ def test_a_commit_that_reports_an_error_is_looked_up_before_anybody_is_answered(
 def test_a_full_queue_refuses_at_once_and_takes_what_it_promised(tmp_path: Path, limits: dict[str, int]) -> None:
     with writing(tmp_path, started=False, **limits) as writer:
         taken = []
-        while not writer.is_full:
+        while not writer.queue.is_full:
             taken += submit(writer, draft())
         with pytest.raises(Overloaded):
             submit(writer, draft(request_id="r" * 256), draft())
         assert len(taken) in {3, 4}
         writer.start()
         assert all(not ticket.wait(20).duplicate for ticket in taken)
-        harness.until(lambda: writer.queued_records == writer.queued_bytes == 0, "the queue to be empty")
+        harness.until(lambda: writer.queue.records == writer.queue.bytes == 0, "the queue to be empty")
         record(writer, draft())
     assert count(tmp_path) == len(taken) + 1
 

@@ -68,7 +68,7 @@ class Health:
             found.append("the database is damaged: run `costd check` and restore a backup")
         elif (refused := writer.records_refused) is not None:
             found.append(f"{refused.message} (last error: {writer.last_error or 'no room for the disk reserve'})")
-        if writer.is_full:
+        if writer.queue.is_full:
             found.append("the write queue is full")
         return found
 
@@ -91,10 +91,10 @@ class Health:
         return HealthReport(
             ready=not problems,
             problems=problems,
-            queued_records=writer.queued_records,
-            queued_bytes=writer.queued_bytes,
-            queue_max_records=writer.max_records,
-            queue_max_bytes=writer.max_bytes,
+            queued_records=writer.queue.records,
+            queued_bytes=writer.queue.bytes,
+            queue_max_records=writer.queue.max_records,
+            queue_max_bytes=writer.queue.max_bytes,
             last_commit_ms=writer.last_commit_ms,
             database_bytes=self._database_bytes(),
             wal_bytes=writer.wal_bytes(),
@@ -113,10 +113,10 @@ class Health:
         for (_, provider), newest_ms in writer.ledger.newest.copy().items():
             newest[provider] = max(newest_ms, newest.get(provider, 0))
         return Readings(
-            writer.queued_records,
-            writer.queued_bytes,
-            writer.max_records,
-            writer.max_bytes,
+            writer.queue.records,
+            writer.queue.bytes,
+            writer.queue.max_records,
+            writer.queue.max_bytes,
             database_bytes := self._database_bytes(),
             database_bytes + self._free_bytes(),
             writer.wal_bytes(),

@@ -1,4 +1,4 @@
-"""The one writer: a bounded queue, a thread with the only writing connection, and group commit.
+"""The one writer: a thread with the only writing connection, and group commit of what its queue holds.
 
 Whatever waits is committed as one transaction and then acknowledged together: nobody is told "kept" before COMMIT
 has returned, and with synchronous=FULL that is after the fsync. The order within a commit is records, then changes.
@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from costd.clock import Clock
-from costd.domain.errors import CostdError, OutOfSpace, Overloaded, Refused, Unavailable
+from costd.domain.errors import CostdError, OutOfSpace, Refused, Unavailable
 from costd.domain.rollup import Sums
 from costd.store import connection as database
 from costd.store.batches import OUTCOME_WORDS, BatchStored, ColumnBatch, store_batch
@@ -27,16 +27,10 @@ from costd.store.ledger import EventDraft, Ledger
 from costd.store.requests import Stored
 from costd.store.space import DiskReserve
 from costd.store.ticket import Ticket, wake
+from costd.store.work_queue import CHANGE_BYTES, COLUMN_RECORD_BYTES, DRAFT_OVERHEAD_BYTES, WorkQueue
 
 #: One commit takes at most this many records: it bounds how long the first of them waits for the last.
 MAX_GROUP = 4_096
-#: What a queued draft weighs beyond its text: the tuple, its numbers and the ticket, measured with tracemalloc.
-DRAFT_OVERHEAD_BYTES = 900
-CHANGE_BYTES = 1_000
-#: The same for a record in a batch by columns: a dozen numbers.
-COLUMN_RECORD_BYTES = 400
-#: Room for the text that a record brings along, when the question is whether another one would fit.
-_TEXT_BYTES = 400
 
 #: SQLite folds the log into the database every WAL_PAGES pages (see the connection). A reader in the middle keeps
 #: the log from starting over; past this size the writer waits for readers to let it, but not more often than this.
@@ -78,10 +72,7 @@ class Writer:
         reserve: DiskReserve,
     ) -> None:
         self.path = path
-        self.max_records = max_records
-        self.max_bytes = max_bytes
-        self.queued_records = 0
-        self.queued_bytes = 0
+        self.queue = WorkQueue(max_records, max_bytes)
         self.last_commit_ms: int | None = None
         #: When the step began that the thread is at, each bounded by one wait for the disk; None while it has no work.
         self.busy_since_s: float | None = None
@@ -95,10 +86,6 @@ class Writer:
         self._connection = self._open()
         self.ledger = Ledger(self._connection)
         self._records_refused: Refused | None = None
-        self._queue: deque[Ticket[Any]] = deque()
-        self._wakeup = threading.Condition(threading.Lock())
-        self._closing = False
-        self._notice_due = False
         self._next_reset_s = 0.0
         self._thread = threading.Thread(target=self._run, name="costd-writer", daemon=True)
 
@@ -123,52 +110,27 @@ class Writer:
         if self._records_refused is not None:
             raise self._fresh(self._records_refused)
         size = DRAFT_OVERHEAD_BYTES + len(draft.extra or "") + len(draft.request_id)
-        return self._enqueue(Ticket(draft, size, convert))
+        return self.queue.put(Ticket(draft, size, convert))
 
     def submit_batch(self, batch: ColumnBatch, convert: Callable[[Any], T]) -> Ticket[T]:
         """Queue a batch of records: all of it is stored in one transaction, or none."""
         if self._records_refused is not None:
             raise self._fresh(self._records_refused)
         records = max(1, len(batch.place))
-        return self._enqueue(Ticket(batch, CHANGE_BYTES + records * COLUMN_RECORD_BYTES, convert, records))
+        return self.queue.put(Ticket(batch, CHANGE_BYTES + records * COLUMN_RECORD_BYTES, convert, records))
 
     def submit(self, change: Change, convert: Callable[[Any], T] = lambda outcome: outcome) -> Ticket[T]:
         """Queue any other write."""
         if self._records_refused is not None and not change.control:
             raise self._fresh(self._records_refused)
-        return self._enqueue(Ticket(change, CHANGE_BYTES, convert))
-
-    def _enqueue(self, ticket: Ticket[T]) -> Ticket[T]:
-        with self._wakeup:
-            if self._closing:
-                raise Unavailable("the daemon is stopping; send this again to its successor")
-            if self.queued_records >= self.max_records or self.queued_bytes + ticket.size > self.max_bytes:
-                raise Overloaded
-            self._queue.append(ticket)
-            self.queued_records += ticket.records
-            self.queued_bytes += ticket.size
-            if ticket.loop is None:
-                self._wakeup.notify()
-            elif not self._notice_due:
-                # Once this turn of the loop is over: what else has arrived in it belongs into the same commit, and
-                # is handled faster while the writer does not want the interpreter too.
-                self._notice_due = True
-                ticket.loop.call_soon(self._notice)
-        return ticket
-
-    def _notice(self) -> None:
-        with self._wakeup:
-            self._notice_due = False
-            self._wakeup.notify()
+        return self.queue.put(Ticket(change, CHANGE_BYTES, convert))
 
     def stop(self, timeout_s: float) -> bool:
         """Take nothing more, commit what was accepted, fold the log into the database, close.
 
         False when the disk did not let that finish in time.
         """
-        with self._wakeup:
-            self._closing = True
-            self._wakeup.notify()
+        self.queue.close()
         if self._thread.ident is None:
             self._connection.close()
             return True
@@ -181,14 +143,6 @@ class Writer:
         return self._thread.is_alive()
 
     @property
-    def is_full(self) -> bool:
-        """Whether the queue has no room for one more record."""
-        return (
-            self.queued_records >= self.max_records
-            or self.queued_bytes + DRAFT_OVERHEAD_BYTES + _TEXT_BYTES > self.max_bytes
-        )
-
-    @property
     def records_refused(self) -> Refused | None:
         """Why no records are taken now, or None."""
         return self._records_refused
@@ -197,29 +151,18 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            group = self._take_group()
+            group = self.queue.take(MAX_GROUP, TICK_S)
             self._step()
             if group:
                 self._work(group)
-            elif self._closing:
+            elif self.queue.is_closed:
                 break
             # Whoever still waits is turned away first: the attempt may take as long as the storage lets it.
-            if self._records_refused is not None and not self._queue:
+            if self._records_refused is not None and self.queue.is_empty:
                 self._try_to_resume()
             self._checkpoint_if_due()
             self.busy_since_s = None
         self._close()
-
-    def _take_group(self) -> list[Ticket[Any]]:
-        with self._wakeup:
-            if not self._queue and not self._closing:
-                self._wakeup.wait(TICK_S)
-            group: list[Ticket[Any]] = []
-            records = 0
-            while self._queue and records < MAX_GROUP:
-                group.append(self._queue.popleft())
-                records += group[-1].records
-            return group
 
     def _step(self) -> None:
         self.busy_since_s = self._clock.monotonic_s()
@@ -234,9 +177,7 @@ class Writer:
             self._settle_all(group, error)
         finally:
             self._step()
-            with self._wakeup:
-                self.queued_records -= sum(ticket.records for ticket in group)
-                self.queued_bytes -= sum(ticket.size for ticket in group)
+            self.queue.done(group)
             wake(group)
 
     def _commit_group(self, group: list[Ticket[Any]]) -> None:
