@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.disk import fdatasync_ms
-from bench.load import Job, Load
+from bench.load import Job
 from bench.plan import Plan
 from bench.processes import daemon, drive, yardstick
 from bench.report import Line
+from bench.tally import Load
 
 CONNECTIONS = 64
 #: 64 callers over gRPC as eight processes of eight threads: calls of one channel share its connection.

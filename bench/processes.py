@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.load import Job, Load
+from bench.load import Job
+from bench.tally import Load
 
 SERVER_CORE, LOAD_CORE = 0, 1
 START_S = 20.0

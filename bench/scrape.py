@@ -16,10 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from bench.doors import CONNECTIONS
-from bench.load import Job, Load
+from bench.load import Job
 from bench.plan import Plan
 from bench.processes import Daemon, daemon, drive
 from bench.report import Line
+from bench.tally import Load
 
 #: The default of metrics.max_series: more label sets than these make no longer page.
 LABEL_SETS = 2_000
