@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 KEEP   ?=
 ROUNDS ?= 200
 
-.PHONY: help venv demo run test lint proto prices certs bench soak clean
+.PHONY: help venv demo run test lint proto prices schema certs bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -39,6 +39,9 @@ proto: $(STAMP) ## Regenerate the gRPC code from proto/
 
 prices: $(STAMP) ## Recompile the bundled price table from the pinned price list
 	$(BIN)/python scripts/compile_prices.py
+
+schema: $(STAMP) ## Rewrite the whole schema from the migrations, after adding one
+	$(BIN)/python scripts/write_schema.py
 
 certs: $(STAMP) ## A certificate authority and a server certificate for development, under certs/
 	$(BIN)/python scripts/make_certs.py certs
