@@ -60,8 +60,3 @@ def cents_text(nano: int) -> str:
     sign = "-" if nano < 0 else ""
     whole, fraction = divmod(abs(nano), _NANO_PER_CENT)
     return f"{sign}{whole}.{fraction:07d}".rstrip("0").rstrip(".")
-
-
-def usd(nano: int) -> Decimal:
-    """Exact USD as a Decimal that prints without an exponent."""
-    return Decimal(usd_text(nano))
