@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,3 +164,18 @@ def test_an_open_stream_is_answered_while_it_waits(services: Stubs) -> None:
         assert next(call).acknowledged == at
     outbox.put(None)
     assert list(call) == []
+
+
+def test_a_full_queue_holds_a_stream_back_and_refuses_nothing(launch: Callable[..., Daemon]) -> None:
+    """With room for ten records, and the disk away for a while: all of them arrive, none is counted as refused."""
+    daemon = launch("--queue-max-records", "10")
+    with stubs(daemon) as services:
+        lock = sqlite3.connect(daemon.database, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        call = stream(services, (message(at, user="held") for at in range(1, 201)))
+        until(lambda: daemon.client.get("/v1/health").status_code == 503, "the queue to be full")
+        lock.execute("ROLLBACK")
+        lock.close()
+        assert [answer.acknowledged for answer in call][-1] == 200
+    assert count_of(daemon, "held") == 200
+    assert "overloaded" not in daemon.client.get("/metrics").text

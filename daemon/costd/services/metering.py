@@ -79,6 +79,11 @@ class Metering:
             self._metrics.rejected(door, reason_of(refusal))
             raise
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more record may wait for the disk."""
+        return not self._writer.queue.is_full
+
     def draft(self, caller: Caller, usage: Usage, door: str) -> tuple[EventDraft, Quote]:
         """The row a record becomes, and its price; raises Invalid or Forbidden."""
         now_ms = self._clock.now_ms()

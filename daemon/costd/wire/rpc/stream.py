@@ -143,10 +143,12 @@ class RecordStream:
 
     def _hand_over(self, message: usage_pb2.RecordStreamRequest) -> Ticket[Receipt] | Ticket[BatchReceipt] | Refused:
         while True:
+            # Holding the caller back is what a stream is for. It is no refusal, and must not be counted as one.
+            while not self._service.has_room and not self._closed.wait(_FULL_QUEUE_S):
+                pass
             try:
                 return self._submit(message)
-            except Overloaded:
-                # Holding the caller back is what a stream is for; it only ends when the caller does.
+            except Overloaded:  # somebody else was faster
                 if self._closed.wait(_FULL_QUEUE_S):
                     raise
             except (Invalid, Forbidden) as refusal:

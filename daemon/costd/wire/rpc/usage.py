@@ -49,6 +49,11 @@ class UsageService:
         """Record a batch; returns once all of it that is valid is on disk."""
         return batch.response(self.submit_batch(caller, request).wait(WRITE_TIMEOUT_S))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a record handed over now would be taken."""
+        return self._metering.has_room
+
     def submit(self, caller: Caller, request: usage_pb2.RecordRequest) -> Ticket[Receipt]:
         """Hand a record to the writer."""
         try:
