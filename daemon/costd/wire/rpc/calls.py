@@ -26,6 +26,7 @@ Answer = Callable[[Caller, Any], Any]
 Exchange = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
 Read = Callable[[Iterator[bytes]], Any]
 KeyedExchange = Callable[[Caller, Iterator[Any]], Iterator[Any]]
+KeyedAnswers = Callable[[Caller, Any], Iterator[Any]]
 OnRefusal = Callable[[Refused], None]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -147,6 +148,27 @@ def stream(
             refuse(context, error)
 
     return _endpoint(pool, behave, method, refused, streaming=True)
+
+
+def unary_stream(method: MethodDescriptor, answers: KeyedAnswers, keyed: Keyed, pool: CallPool) -> Endpoint:
+    """One message in, any number out, to a caller with a key."""
+    read = reader(method)
+
+    def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            caller = keyed.access.authenticate(token_of(context.invocation_metadata()))
+            keyed.patience.began(context)
+            try:
+                request = read(requests)
+            finally:
+                keyed.patience.ended(context)
+            yield from answers(caller, request)
+        except grpc.RpcError:  # the caller is gone
+            raise
+        except Exception as error:
+            refuse(context, error)
+
+    return _endpoint(pool, behave, method, ignore, streaming=True)
 
 
 def open_exchange(method: MethodDescriptor, exchange: Exchange, pool: CallPool) -> Endpoint:

@@ -13,6 +13,8 @@ from typing import Any, Final
 MAX_WATCHES = 64
 #: Open record streams: one for each process of a busy host.
 MAX_STREAMS = 256
+#: Exports, tails and re-ratings at once: a few people at their terminals.
+MAX_LONG = 16
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +88,8 @@ class Pools:
         self.stream = CallPool("stream", MAX_STREAMS, 16)
         #: Reports, and what an operator does.
         self.read = CallPool("read", 4, 64)
+        #: What goes on for long: exports, live records, re-rating.
+        self.long = CallPool("long", MAX_LONG, 8)
         self.health = CallPool("health", 2, 64)
         #: One thread for each open watch, asleep, and some to refuse with.
         self.watch = CallPool("watch", MAX_WATCHES + 2, 64)

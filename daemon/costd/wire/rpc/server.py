@@ -118,8 +118,8 @@ class RpcServer:
     def _methods(self, services: Services) -> dict[str, Endpoint]:
         return {
             **self._usage_methods(services),
-            **self._keyed_methods(QUERY, QueryService(services.reports, services.spending), services),
-            **self._keyed_methods(ADMIN, AdminService(services, self.addresses), services),
+            **self._keyed_methods(QUERY, QueryService(services.reports, services.spending)),
+            **self._keyed_methods(ADMIN, AdminService(services, self.addresses)),
             **self._open_methods(),
         }
 
@@ -138,9 +138,14 @@ class RpcServer:
 
         return calls.endpoints(USAGE, make)
 
-    def _keyed_methods(self, service: ServiceDescriptor, servicer: object, services: Services) -> dict[str, Endpoint]:
+    def _keyed_methods(self, service: ServiceDescriptor, *servicers: object) -> dict[str, Endpoint]:
+        """Each method is answered by the first of `servicers` that has it."""
+
         def make(method: MethodDescriptor, name: str) -> Endpoint:
-            return calls.unary(method, getattr(servicer, name), self._keyed, self._pools.read)
+            answer = getattr(next(servicer for servicer in servicers if hasattr(servicer, name)), name)
+            if method.server_streaming:
+                return calls.unary_stream(method, answer, self._keyed, self._pools.long)
+            return calls.unary(method, answer, self._keyed, self._pools.read)
 
         return calls.endpoints(service, make)
 
