@@ -1,4 +1,4 @@
-"""LiteLLM's price file (`model_prices_and_context_window.json`) as a compiled price table, with a report of what it held."""
+"""LiteLLM's price file, `model_prices_and_context_window.json`, as a compiled price table and a report of it."""
 
 from __future__ import annotations
 
