@@ -69,21 +69,6 @@ CREATE TABLE price_table (
   body BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE price_override (
-  id INTEGER PRIMARY KEY,
-  org_id INTEGER REFERENCES org (id),
-  provider TEXT NOT NULL DEFAULT '',
-  model TEXT NOT NULL,
-  unit TEXT NOT NULL,
-  rate INTEGER NOT NULL,                -- rate * 10^-rate_scale USD for each unit
-  rate_scale INTEGER NOT NULL,
-  from_ms INTEGER NOT NULL,
-  until_ms INTEGER,
-  source_id INTEGER NOT NULL REFERENCES price_source (id),
-  created_ms INTEGER NOT NULL,
-  removed_ms INTEGER
-) STRICT;
-
 CREATE TABLE event (
   seq INTEGER PRIMARY KEY,
   at_ms INTEGER NOT NULL,
@@ -147,30 +132,6 @@ CREATE TABLE rollup_unit (
   micro INTEGER NOT NULL,
   PRIMARY KEY (hour, series_id, unit)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE adjustment (
-  seq INTEGER PRIMARY KEY,
-  event_id BLOB NOT NULL,
-  at_ms INTEGER NOT NULL,               -- the event's time: the correction lands in the same hour
-  series_id INTEGER NOT NULL REFERENCES series (id),
-  kind TEXT NOT NULL CHECK (kind IN ('reprice', 'duplicate', 'void')),
-  requests INTEGER NOT NULL,
-  errors INTEGER NOT NULL,
-  input_tokens INTEGER NOT NULL,
-  output_tokens INTEGER NOT NULL,
-  cache_read_tokens INTEGER NOT NULL,
-  cache_write_tokens INTEGER NOT NULL,
-  reasoning_tokens INTEGER NOT NULL,
-  cost_nano INTEGER NOT NULL,
-  unpriced INTEGER NOT NULL,
-  unrated INTEGER NOT NULL,
-  latency_ms INTEGER NOT NULL,
-  timed INTEGER NOT NULL,
-  price_source_id INTEGER REFERENCES price_source (id),
-  reason TEXT NOT NULL
-) STRICT;
-
-CREATE INDEX adjustment_by_event ON adjustment (event_id);
 
 CREATE TABLE month_entry (
   seq INTEGER PRIMARY KEY,
@@ -242,7 +203,7 @@ CREATE TABLE ledger_state (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   forwarded_seq INTEGER,                -- everything up to here is at the hub; NULL: nothing is forwarded anywhere
   complete_from_hour INTEGER NOT NULL   -- events of this hour and later are all still here
-, totalled_hour INTEGER NOT NULL DEFAULT 0, totalled_series_id INTEGER NOT NULL DEFAULT 0, latency_seq INTEGER NOT NULL DEFAULT 0, rollups_from_hour INTEGER NOT NULL DEFAULT 0) STRICT;
+, totalled_hour INTEGER NOT NULL DEFAULT 0, totalled_series_id INTEGER NOT NULL DEFAULT 0, latency_seq INTEGER NOT NULL DEFAULT 0, rollups_from_hour INTEGER NOT NULL DEFAULT 0, price_revision INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE TABLE series_total (
   series_id INTEGER PRIMARY KEY REFERENCES series (id),
@@ -313,3 +274,105 @@ CREATE TABLE event_block (
   max_ms INTEGER NOT NULL,
   series BLOB                           -- their numbers, 4 bytes each, little-endian; NULL: too many to name
 ) STRICT;
+
+CREATE TABLE price_rule (
+  id TEXT PRIMARY KEY,                  -- a UUIDv7
+  org_id INTEGER REFERENCES org (id),   -- NULL: every organization
+  provider TEXT NOT NULL,               -- lower-case id; '': any
+  model TEXT NOT NULL,                  -- lower case; '*' at its end stands for any rest
+  context TEXT NOT NULL,                -- JSON object: what a record's price context must hold for the rule to apply
+  rates TEXT NOT NULL,                  -- JSON: {unit: [mantissa, power of ten, [threshold, mantissa, power], …]}, USD each
+  multiplier TEXT NOT NULL,             -- JSON: [mantissa, power of ten] for what the rule has no rate for; 'null': none
+  from_ms INTEGER NOT NULL,
+  until_ms INTEGER,                     -- exclusive; NULL: until further notice
+  note TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  created_by TEXT NOT NULL,             -- the key's id
+  revision INTEGER NOT NULL,            -- of the prices, from which on the rule holds
+  removed_ms INTEGER,
+  removed_by TEXT,
+  removed_revision INTEGER              -- from which on it does not
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE price_import (
+  revision INTEGER PRIMARY KEY,         -- of the prices, from which on the table holds
+  kind TEXT NOT NULL CHECK (kind IN ('list', 'file')),
+  version TEXT NOT NULL,
+  name TEXT NOT NULL,                   -- of the file it came from
+  digest BLOB NOT NULL REFERENCES price_table (digest),
+  installed_version TEXT NOT NULL,      -- of the list that was installed at the time
+  imported_ms INTEGER NOT NULL,
+  imported_by TEXT NOT NULL,
+  removed_ms INTEGER,
+  removed_revision INTEGER
+) STRICT;
+
+CREATE TABLE correction (
+  id INTEGER PRIMARY KEY,
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  kind TEXT NOT NULL CHECK (kind IN ('reprice', 'duplicate', 'void')),
+  request TEXT NOT NULL,                -- JSON: what was asked for; the same again goes on where this one stopped
+  reason TEXT NOT NULL,
+  actor TEXT NOT NULL,                  -- the key's id
+  started_ms INTEGER NOT NULL,
+  finished_ms INTEGER,
+  through_seq INTEGER NOT NULL,         -- the last event it looks at
+  done_seq INTEGER NOT NULL,            -- the last it has looked at
+  adjusted INTEGER NOT NULL,            -- how many events it changed
+  up_usd INTEGER NOT NULL,              -- by how much their costs rose together, in two halves as in rollups
+  up_nano INTEGER NOT NULL,
+  down_usd INTEGER NOT NULL,            -- by how much they fell
+  down_nano INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE adjustment (
+  seq INTEGER PRIMARY KEY,
+  event_seq INTEGER NOT NULL,
+  event_id BLOB NOT NULL,               -- the event's public id: it outlives the commit it could be derived from
+  at_ms INTEGER NOT NULL,               -- the event's time: the correction lands in the same hour
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  kind TEXT NOT NULL CHECK (kind IN ('reprice', 'duplicate', 'void')),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL,
+  units TEXT,                           -- JSON: what it changes of units without a column
+  price_source_id INTEGER REFERENCES price_source (id),
+  correction_id INTEGER NOT NULL REFERENCES correction (id)
+) STRICT;
+
+CREATE INDEX adjustment_by_event ON adjustment (event_seq);
+
+CREATE TABLE series_adjusted (
+  series_id INTEGER PRIMARY KEY REFERENCES series (id),
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cache_read_tokens INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  reasoning_tokens INTEGER NOT NULL,
+  cost_usd INTEGER NOT NULL,
+  cost_nano INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  unrated INTEGER NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  timed INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE adjustment_total (
+  kind TEXT PRIMARY KEY,
+  adjustments INTEGER NOT NULL,
+  up_usd INTEGER NOT NULL,
+  up_nano INTEGER NOT NULL,
+  down_usd INTEGER NOT NULL,
+  down_nano INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
