@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ from costd.domain.errors import (
 from costd.settings import Listener
 from costd.store import lock, runtime_file
 from costd.store.connection import DATABASE_NAME
-from costd.v1 import admin_pb2_grpc, query_pb2_grpc
+from costd.v1 import admin_pb2_grpc, query_pb2_grpc, usage_pb2_grpc
 
 #: A daemon that is starting, or another command at work, holds the folder before it can be reached: wait 10 s for it.
 _ATTEMPTS = 100
@@ -54,12 +54,13 @@ class Target(NamedTuple):
 
 
 class Daemon:
-    """An open connection: stubs, and `ask`, which turns gRPC's errors into ours."""
+    """An open connection: stubs, and `ask` and `stream`, which turn gRPC's errors into ours."""
 
     def __init__(self, channel: grpc.Channel, target: Target) -> None:
         self.target = target
         self.admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
         self.query: Any = query_pb2_grpc.QueryServiceStub(channel)
+        self.usage: Any = usage_pb2_grpc.UsageServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {target.key}"),) if target.key else ()
 
     def ask(self, method: Callable[..., _Response], request: object, timeout_s: float | None = ANSWER_S) -> _Response:
@@ -68,6 +69,16 @@ class Daemon:
             return method(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise translated(error, self.target) from None
+
+    def stream(self, method: Callable[..., Iterable[_Response]], request: object) -> Iterator[_Response]:
+        """Each answer of `method` as it comes; the call ends with the iterator. Raises as `ask` does."""
+        call: Any = method(request, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise translated(error, self.target) from None
+        finally:
+            call.cancel()
 
 
 @contextlib.contextmanager
