@@ -15,7 +15,7 @@ HOUR_MS = 3_600_000
 
 
 class Record(NamedTuple):
-    """One event with its series' dimensions and the team its project would supply."""
+    """One event with its series' dimensions, and whom the catalog attributes it to."""
 
     seq: int
     at_ms: int
@@ -28,7 +28,11 @@ class Record(NamedTuple):
     model: str
     prompt_key: str
     tags: str
+    source_app: str
+    user: str
+    project: str
     team: str
+    workspace: str
 
     def spend(self) -> Spend:
         """What this record alone adds up to."""
@@ -44,9 +48,27 @@ def records(database: Path) -> list[Record]:
     """Every record of a ledger."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
-        return [Record(*row) for row in connection.execute(_RECORDS)]
+        catalog = Catalog(connection)
+        return [catalog.attributed(org, Record(*row)) for org, *row in connection.execute(_RECORDS)]
     finally:
         connection.close()
+
+
+class Catalog:
+    """The whole catalog, each thing under its organization and its ids."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.projects = {tuple(row[:3]): tuple(row[3:]) for row in connection.execute(_PROJECTS)}
+        self.users = {tuple(row[:3]): row[3] for row in connection.execute(_USERS)}
+        self.teams = {tuple(row[:2]): row[2] for row in connection.execute(_TEAMS)}
+
+    def attributed(self, org: int, said: Record) -> Record:
+        """A record with its team and workspace: its own, or whatever the catalog has for it."""
+        project_team, project_workspace = self.projects.get((org, said.source_app, said.project), (None, None))
+        user_team = self.users.get((org, said.source_app, said.user))
+        team = said.team or project_team or user_team or ""
+        workspace = said.workspace or project_workspace or self.teams.get((org, team)) or ""
+        return said._replace(team=team, workspace=workspace)
 
 
 def total(found: Iterable[Record]) -> Spend:
@@ -75,10 +97,10 @@ def by_tag(found: Iterable[Record]) -> dict[str, Spend]:
 
 
 _RECORDS = """
-SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cost_nano, s.key_id, s.provider, s.model,
-       s.prompt_key, s.tags,
-       CASE WHEN s.team != '' THEN s.team ELSE coalesce((
-         SELECT p.team_id FROM catalog_project p
-         WHERE p.org_id = s.org_id AND p.source_app = s.source_app AND p.external_id = s.project), '') END
+SELECT s.org_id, e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cost_nano, s.key_id,
+       s.provider, s.model, s.prompt_key, s.tags, s.source_app, s.user, s.project, s.team, s.workspace
 FROM event e JOIN series s ON s.id = e.series_id ORDER BY e.seq
 """
+_PROJECTS = "SELECT org_id, source_app, external_id, team_id, workspace_id FROM catalog_project"
+_USERS = "SELECT org_id, source_app, external_id, team_id FROM catalog_user"
+_TEAMS = "SELECT org_id, team_id, workspace_id FROM catalog_team"

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from costd.domain.money import NANO_PER_USD
-from costd.domain.series import DIMENSIONS
+from costd.store.attribution import column_of
 
 HOUR_MS = 3_600_000
 #: Hours in a bucket of each name; "" is one bucket for everything.
 BUCKET_HOURS = {"": 0, "hour": 1, "day": 24}
-
-#: Dimensions that a project can supply where the record named none.
-_FROM_PROJECT = {"team": "team_id", "workspace": "workspace_id"}
 
 
 @dataclass(slots=True)
@@ -90,8 +87,7 @@ def summarize(
         values.append(value)
     sql = (
         f"SELECT {', '.join(columns)}, {_SUMS} FROM rollup r JOIN series s ON s.id = r.series_id "
-        f"{PROJECT_JOIN if needs_project((*by, *filters)) else ''} WHERE {' AND '.join(where)} "
-        f"GROUP BY {', '.join(str(number + 1) for number in range(len(columns)))}"
+        f"WHERE {' AND '.join(where)} GROUP BY {', '.join(str(number + 1) for number in range(len(columns)))}"
     )
     rows = [_row(by, row) for row in connection.execute(sql, values)]
     rows.sort(key=lambda row: (row.bucket_ms, -row.totals.cost_nano, -row.totals.requests, *row.dimensions.values()))
@@ -116,24 +112,8 @@ def _row(by: Sequence[str], row: Sequence[object]) -> SummaryRow:
     return SummaryRow({name: str(row[n]) for n, name in enumerate(by)}, hour * HOUR_MS, totals)
 
 
-def column_of(name: str) -> str:
-    """The column of a dimension, of `series s` and the projects that PROJECT_JOIN joins to it as `p`."""
-    assert name in DIMENSIONS, name
-    if name in _FROM_PROJECT:
-        return f"CASE WHEN s.{name} != '' THEN s.{name} ELSE coalesce(p.{_FROM_PROJECT[name]}, '') END"
-    return f"s.{name}"
-
-
-def needs_project(names: Sequence[str]) -> bool:
-    """Whether column_of these dimensions needs PROJECT_JOIN."""
-    return any(name in _FROM_PROJECT for name in names)
-
-
 _SUMS = (
     "sum(r.requests), sum(r.errors), sum(r.input_tokens), sum(r.output_tokens), sum(r.cache_read_tokens), "
     "sum(r.cache_write_tokens), sum(r.reasoning_tokens), sum(r.cost_usd), sum(r.cost_nano), sum(r.unpriced), "
     "sum(r.unrated)"
-)
-PROJECT_JOIN = (
-    "LEFT JOIN catalog_project p ON p.org_id = s.org_id AND p.source_app = s.source_app AND p.external_id = s.project"
 )

@@ -163,7 +163,7 @@ CREATE TABLE catalog_user (
   full_name TEXT,
   created_ms INTEGER NOT NULL,
   updated_ms INTEGER NOT NULL,
-  seq INTEGER NOT NULL,                 -- its last change, in the ledger's sequence
+  seq INTEGER NOT NULL, team_id TEXT,                 -- its last change, in the ledger's sequence
   PRIMARY KEY (org_id, source_app, external_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -375,4 +375,25 @@ CREATE TABLE adjustment_total (
   up_nano INTEGER NOT NULL,
   down_usd INTEGER NOT NULL,
   down_nano INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE catalog_team (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  team_id TEXT NOT NULL,
+  name TEXT,
+  workspace_id TEXT,
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  seq INTEGER NOT NULL,                 -- its last change, in the ledger's sequence
+  PRIMARY KEY (org_id, team_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE catalog_workspace (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  workspace_id TEXT NOT NULL,
+  name TEXT,
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (org_id, workspace_id)
 ) STRICT, WITHOUT ROWID;

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from costd.domain.days import DAY_MS, HOUR_MS, Span, first_hour_of_month, month_of_hour
 from costd.domain.money import NANO_PER_USD
 from costd.domain.spend import Spend
+from costd.store.attribution import column_of
 from costd.store.event_blocks import Blocks
-from costd.store.rollups import PROJECT_JOIN, column_of, needs_project
 
 #: Beyond every hour that can be stored: 2^40 hours.
 _NO_HOUR = 1 << 40
@@ -53,15 +53,11 @@ class Wanted(NamedTuple):
     filters: Mapping[str, Sequence[str]]
 
     def where(self) -> tuple[str, list[object]]:
-        """A condition on `series s` and the projects `p` that PROJECT_JOIN joins to it."""
+        """A condition on `series s`."""
         conditions, values = ["s.org_id = ?"], [self.org_id, *(v for wanted in self.filters.values() for v in wanted)]
         for name, wanted in self.filters.items():
             conditions.append(f"{column_of(name)} IN ({', '.join('?' * len(wanted))})")
         return " AND ".join(conditions), [*values]
-
-    def source(self) -> str:
-        """What `where` is a condition on."""
-        return f"series s {PROJECT_JOIN if needs_project(tuple(self.filters)) else ''}"
 
 
 class _Filter:
@@ -69,18 +65,17 @@ class _Filter:
 
     def __init__(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
         self.values: list[object] = []
-        self._where = self._source = ""
+        self._where = ""
         if wanted.filters or connection.execute("SELECT count(*) FROM org").fetchone()[0] > 1:
             self._where, self.values = wanted.where()
-            self._source = wanted.source()
 
     def on(self, part: _Part) -> str:
         """The condition on a part: rollups are many, and look into a set; events are few, and look up their series."""
         if not self._where:
             return "1"
         if part.is_rollup:
-            return f"series_id IN (SELECT s.id FROM {self._source} WHERE {self._where})"
-        return f"EXISTS (SELECT 1 FROM {self._source} WHERE s.id = series_id AND {self._where})"
+            return f"series_id IN (SELECT s.id FROM series s WHERE {self._where})"
+        return f"EXISTS (SELECT 1 FROM series s WHERE s.id = series_id AND {self._where})"
 
 
 class _Edge(NamedTuple):
@@ -117,8 +112,7 @@ def sum_by(connection: sqlite3.Connection, wanted: Wanted, by: Sequence[str], sp
     names = ", ".join(column_of(name) for name in by)
     sql = (
         f"SELECT {names}, {_ALL} FROM ({' UNION ALL '.join(pieces)}) t JOIN series s ON s.id = t.series_id "
-        f"{PROJECT_JOIN if needs_project(by) else ''} WHERE s.org_id = ? "
-        f"GROUP BY {', '.join(str(place + 1) for place in range(len(by)))}"
+        f"WHERE s.org_id = ? GROUP BY {', '.join(str(place + 1) for place in range(len(by)))}"
     )
     width = len(by)
     rows = connection.execute(sql, [*values, wanted.org_id]) if pieces else []

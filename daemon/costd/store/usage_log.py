@@ -26,7 +26,7 @@ def find_events(
 
 def _series_ids(connection: sqlite3.Connection, wanted: Wanted) -> frozenset[int]:
     where, values = wanted.where()
-    return frozenset(row[0] for row in connection.execute(f"SELECT s.id FROM {wanted.source()} WHERE {where}", values))
+    return frozenset(row[0] for row in connection.execute(f"SELECT s.id FROM series s WHERE {where}", values))
 
 
 def _find(
