@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from costd.v1 import record_pb2 as costd_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/batch.proto\x12\x08\x63ostd.v1\x1a\x15\x63ostd/v1/record.proto\"\xbc\x01\n\x0b\x42\x61tchSeries\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12\x0e\n\x06status\x18\x02 \x01(\t\x12>\n\rprice_context\x18\x03 \x03(\x0b\x32\'.costd.v1.BatchSeries.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x02\n\rRecordColumns\x12\x0e\n\x06series\x18\x01 \x03(\r\x12\x0f\n\x07time_ms\x18\x02 \x03(\x03\x12\x14\n\x0cinput_tokens\x18\x03 \x03(\x03\x12\x15\n\routput_tokens\x18\x04 \x03(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x05 \x03(\x03\x12\x1a\n\x12\x63\x61\x63he_write_tokens\x18\x06 \x03(\x03\x12\x1f\n\x17output_reasoning_tokens\x18\x07 \x03(\x03\x12\x12\n\nlatency_ms\x18\x08 \x03(\x03\x12\x15\n\rcost_nano_usd\x18\t \x03(\x03\x12\x13\n\x0brequest_ids\x18\n \x03(\t\x12\x15\n\rrequest_uuids\x18\x0b \x01(\x0c\x12\x0c\n\x04jobs\x18\x0c \x03(\t\x12)\n\x0bother_units\x18\r \x03(\x0b\x32\x14.costd.v1.OtherUnits\"?\n\nOtherUnits\x12\x0e\n\x06record\x18\x01 \x01(\r\x12!\n\x05units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\"\x9e\x01\n\x12RecordBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12%\n\x06series\x18\x02 \x03(\x0b\x32\x15.costd.v1.BatchSeries\x12(\n\x07\x63olumns\x18\x03 \x01(\x0b\x32\x17.costd.v1.RecordColumns\x12%\n\x04rows\x18\x04 \x03(\x0b\x32\x17.costd.v1.RecordRequest\">\n\rRecordRefusal\x12\x0e\n\x06record\x18\x01 \x01(\r\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xf1\x01\n\x13RecordBatchResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12)\n\x08outcomes\x18\x03 \x03(\x0e\x32\x17.costd.v1.RecordOutcome\x12\x15\n\rcost_nano_usd\x18\x04 \x03(\x03\x12\x11\n\tevent_ids\x18\x05 \x01(\x0c\x12)\n\x08refusals\x18\x06 \x03(\x0b\x32\x17.costd.v1.RecordRefusal\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x03\x12\x12\n\nduplicates\x18\x08 \x01(\x03\x12\x0f\n\x07refused\x18\t \x01(\x03\"\x89\x01\n\x13RecordStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x06record\x18\x02 \x01(\x0b\x32\x17.costd.v1.RecordRequestH\x00\x12-\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1c.costd.v1.RecordBatchRequestH\x00\x42\x06\n\x04item\"Q\n\x14RecordStreamResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.costd.v1.StreamItem\"\x95\x01\n\nStreamItem\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.costd.v1.RecordOutcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12,\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\x1d.costd.v1.RecordBatchResponse*\xc1\x01\n\rRecordOutcome\x12\x1e\n\x1aRECORD_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17RECORD_OUTCOME_ACCEPTED\x10\x01\x12\x1c\n\x18RECORD_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17RECORD_OUTCOME_CONFLICT\x10\x03\x12\x1a\n\x16RECORD_OUTCOME_INVALID\x10\x04\x12\x1c\n\x18RECORD_OUTCOME_FORBIDDEN\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/batch.proto\x12\x08\x63ostd.v1\x1a\x15\x63ostd/v1/record.proto\"\xbc\x01\n\x0b\x42\x61tchSeries\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12\x0e\n\x06status\x18\x02 \x01(\t\x12>\n\rprice_context\x18\x03 \x03(\x0b\x32\'.costd.v1.BatchSeries.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x02\n\rRecordColumns\x12\x0e\n\x06series\x18\x01 \x03(\r\x12\x0f\n\x07time_ms\x18\x02 \x03(\x03\x12\x14\n\x0cinput_tokens\x18\x03 \x03(\x03\x12\x15\n\routput_tokens\x18\x04 \x03(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x05 \x03(\x03\x12\x1a\n\x12\x63\x61\x63he_write_tokens\x18\x06 \x03(\x03\x12\x1f\n\x17output_reasoning_tokens\x18\x07 \x03(\x03\x12\x12\n\nlatency_ms\x18\x08 \x03(\x03\x12\x15\n\rcost_nano_usd\x18\t \x03(\x03\x12\x13\n\x0brequest_ids\x18\n \x03(\t\x12\x15\n\rrequest_uuids\x18\x0b \x01(\x0c\x12\x0c\n\x04jobs\x18\x0c \x03(\t\x12)\n\x0bother_units\x18\r \x03(\x0b\x32\x14.costd.v1.OtherUnits\"?\n\nOtherUnits\x12\x0e\n\x06record\x18\x01 \x01(\r\x12!\n\x05units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\"\xaf\x01\n\x12RecordBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12%\n\x06series\x18\x02 \x03(\x0b\x32\x15.costd.v1.BatchSeries\x12(\n\x07\x63olumns\x18\x03 \x01(\x0b\x32\x17.costd.v1.RecordColumns\x12%\n\x04rows\x18\x04 \x03(\x0b\x32\x17.costd.v1.RecordRequest\x12\x0f\n\x07history\x18\x05 \x01(\x08\">\n\rRecordRefusal\x12\x0e\n\x06record\x18\x01 \x01(\r\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xf1\x01\n\x13RecordBatchResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12)\n\x08outcomes\x18\x03 \x03(\x0e\x32\x17.costd.v1.RecordOutcome\x12\x15\n\rcost_nano_usd\x18\x04 \x03(\x03\x12\x11\n\tevent_ids\x18\x05 \x01(\x0c\x12)\n\x08refusals\x18\x06 \x03(\x0b\x32\x17.costd.v1.RecordRefusal\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x03\x12\x12\n\nduplicates\x18\x08 \x01(\x03\x12\x0f\n\x07refused\x18\t \x01(\x03\"\x89\x01\n\x13RecordStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x06record\x18\x02 \x01(\x0b\x32\x17.costd.v1.RecordRequestH\x00\x12-\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1c.costd.v1.RecordBatchRequestH\x00\x42\x06\n\x04item\"Q\n\x14RecordStreamResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.costd.v1.StreamItem\"\x95\x01\n\nStreamItem\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07outcome\x18\x02 \x01(\x0e\x32\x17.costd.v1.RecordOutcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12,\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\x1d.costd.v1.RecordBatchResponse*\xc1\x01\n\rRecordOutcome\x12\x1e\n\x1aRECORD_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17RECORD_OUTCOME_ACCEPTED\x10\x01\x12\x1c\n\x18RECORD_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17RECORD_OUTCOME_CONFLICT\x10\x03\x12\x1a\n\x16RECORD_OUTCOME_INVALID\x10\x04\x12\x1c\n\x18RECORD_OUTCOME_FORBIDDEN\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BATCHSERIES_PRICECONTEXTENTRY']._loaded_options = None
   _globals['_BATCHSERIES_PRICECONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_RECORDOUTCOME']._serialized_start=1486
-  _globals['_RECORDOUTCOME']._serialized_end=1679
+  _globals['_RECORDOUTCOME']._serialized_start=1503
+  _globals['_RECORDOUTCOME']._serialized_end=1696
   _globals['_BATCHSERIES']._serialized_start=58
   _globals['_BATCHSERIES']._serialized_end=246
   _globals['_BATCHSERIES_PRICECONTEXTENTRY']._serialized_start=195
@@ -45,15 +45,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OTHERUNITS']._serialized_start=576
   _globals['_OTHERUNITS']._serialized_end=639
   _globals['_RECORDBATCHREQUEST']._serialized_start=642
-  _globals['_RECORDBATCHREQUEST']._serialized_end=800
-  _globals['_RECORDREFUSAL']._serialized_start=802
-  _globals['_RECORDREFUSAL']._serialized_end=864
-  _globals['_RECORDBATCHRESPONSE']._serialized_start=867
-  _globals['_RECORDBATCHRESPONSE']._serialized_end=1108
-  _globals['_RECORDSTREAMREQUEST']._serialized_start=1111
-  _globals['_RECORDSTREAMREQUEST']._serialized_end=1248
-  _globals['_RECORDSTREAMRESPONSE']._serialized_start=1250
-  _globals['_RECORDSTREAMRESPONSE']._serialized_end=1331
-  _globals['_STREAMITEM']._serialized_start=1334
-  _globals['_STREAMITEM']._serialized_end=1483
+  _globals['_RECORDBATCHREQUEST']._serialized_end=817
+  _globals['_RECORDREFUSAL']._serialized_start=819
+  _globals['_RECORDREFUSAL']._serialized_end=881
+  _globals['_RECORDBATCHRESPONSE']._serialized_start=884
+  _globals['_RECORDBATCHRESPONSE']._serialized_end=1125
+  _globals['_RECORDSTREAMREQUEST']._serialized_start=1128
+  _globals['_RECORDSTREAMREQUEST']._serialized_end=1265
+  _globals['_RECORDSTREAMRESPONSE']._serialized_start=1267
+  _globals['_RECORDSTREAMRESPONSE']._serialized_end=1348
+  _globals['_STREAMITEM']._serialized_start=1351
+  _globals['_STREAMITEM']._serialized_end=1500
 # @@protoc_insertion_point(module_scope)

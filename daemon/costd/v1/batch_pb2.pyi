@@ -242,9 +242,14 @@ class RecordBatchRequest(_message.Message):
     SERIES_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
     """The caller's id of this batch, at most 256 characters. Its retry is recognised whole: send the same batch again
     under the same id until it is answered. Empty: no such protection, unless the records have ids of their own.
+    """
+    history: _builtins.bool
+    """The records are history: their times may lie as far back as 2000, a record that this ledger holds already is known
+    by its event id too, and by what it says, not by how it was said. Needs the role "admin".
     """
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSeries]:
@@ -265,10 +270,11 @@ class RecordBatchRequest(_message.Message):
         series: _abc.Iterable[Global___BatchSeries] | None = ...,
         columns: Global___RecordColumns | None = ...,
         rows: _abc.Iterable[_record_pb2.RecordRequest] | None = ...,
+        history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "columns", b"columns", "rows", b"rows", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "columns", b"columns", "history", b"history", "rows", b"rows", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

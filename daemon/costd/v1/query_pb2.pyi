@@ -4,6 +4,12 @@ isort:skip_file
 The reads that the command line and clients need."""
 
 from collections import abc as _abc
+from costd.v1 import records_pb2 as _records_pb2
+from costd.v1.records_pb2 import Event as Event
+from costd.v1.records_pb2 import ExportChunk as ExportChunk
+from costd.v1.records_pb2 import ExportRequest as ExportRequest
+from costd.v1.records_pb2 import TailMessage as TailMessage
+from costd.v1.records_pb2 import TailRequest as TailRequest
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -248,13 +254,13 @@ class ListEventsResponse(_message.Message):
     next_cursor: _builtins.str
     """Empty when there are no more."""
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Event]:
         """Newest first."""
 
     def __init__(
         self,
         *,
-        events: _abc.Iterable[Global___Event] | None = ...,
+        events: _abc.Iterable[_records_pb2.Event] | None = ...,
         next_cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -264,155 +270,6 @@ class ListEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
-
-@_typing.final
-class Event(_message.Message):
-    """One record as the ledger keeps it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class DimensionsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class UnitsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class PriceContextEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    EVENT_ID_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    TIME_MS_FIELD_NUMBER: _builtins.int
-    RECEIVED_MS_FIELD_NUMBER: _builtins.int
-    DIMENSIONS_FIELD_NUMBER: _builtins.int
-    UNITS_FIELD_NUMBER: _builtins.int
-    COST_NANO_USD_FIELD_NUMBER: _builtins.int
-    COST_SOURCE_FIELD_NUMBER: _builtins.int
-    PRICE_VERSION_FIELD_NUMBER: _builtins.int
-    LATENCY_MS_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    JOB_FIELD_NUMBER: _builtins.int
-    UNRATED_UNITS_FIELD_NUMBER: _builtins.int
-    PRICE_CONTEXT_FIELD_NUMBER: _builtins.int
-    event_id: _builtins.str
-    """The record's own id, a UUID."""
-    request_id: _builtins.str
-    """The caller's id; empty where it sent none."""
-    time_ms: _builtins.int
-    """When the call was made, UTC milliseconds."""
-    received_ms: _builtins.int
-    """When its record was accepted, UTC milliseconds."""
-    cost_nano_usd: _builtins.int
-    """Its cost in nano-USD; absent while no price matches."""
-    cost_source: _builtins.str
-    """Where the cost came from: "list" (the price list), "caller" or "" (unpriced)."""
-    price_version: _builtins.str
-    """The version of the price list, where it came from one."""
-    latency_ms: _builtins.int
-    """How long the call took, where the caller said."""
-    status: _builtins.str
-    """The status as the caller sent it."""
-    job: _builtins.str
-    """The application's own id of the job."""
-    @_builtins.property
-    def dimensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The dimensions that are not empty, by name."""
-
-    @_builtins.property
-    def units(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Every unit as decimal text, by name."""
-
-    @_builtins.property
-    def unrated_units(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Units that the matched price has no rate for."""
-
-    @_builtins.property
-    def price_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What selected the price variant."""
-
-    def __init__(
-        self,
-        *,
-        event_id: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-        time_ms: _builtins.int = ...,
-        received_ms: _builtins.int = ...,
-        dimensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        units: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        cost_nano_usd: _builtins.int | None = ...,
-        cost_source: _builtins.str = ...,
-        price_version: _builtins.str = ...,
-        latency_ms: _builtins.int | None = ...,
-        status: _builtins.str = ...,
-        job: _builtins.str = ...,
-        unrated_units: _abc.Iterable[_builtins.str] | None = ...,
-        price_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "cost_nano_usd", b"cost_nano_usd", "latency_ms", b"latency_ms"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "cost_nano_usd", b"cost_nano_usd", "cost_source", b"cost_source", "dimensions", b"dimensions", "event_id", b"event_id", "job", b"job", "latency_ms", b"latency_ms", "price_context", b"price_context", "price_version", b"price_version", "received_ms", b"received_ms", "request_id", b"request_id", "status", b"status", "time_ms", b"time_ms", "units", b"units", "unrated_units", b"unrated_units"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__cost_nano_usd: _TypeAlias = _typing.Literal["cost_nano_usd"]  # noqa: Y015
-    _WhichOneofArgType__cost_nano_usd: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd"]  # noqa: Y015
-    _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
-    _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nano_usd) -> _WhichOneofReturnType__cost_nano_usd | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
-
-Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class BurnRateRequest(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from costd.v1 import query_pb2 as costd_dot_v1_dot_query__pb2
+from costd.v1 import records_pb2 as costd_dot_v1_dot_records__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -50,6 +51,16 @@ class QueryServiceStub:
                 request_serializer=costd_dot_v1_dot_query__pb2.BurnRateRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_query__pb2.BurnRateResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/costd.v1.QueryService/Export',
+                request_serializer=costd_dot_v1_dot_records__pb2.ExportRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_records__pb2.ExportChunk.FromString,
+                _registered_method=True)
+        self.Tail = channel.unary_stream(
+                '/costd.v1.QueryService/Tail',
+                request_serializer=costd_dot_v1_dot_records__pb2.TailRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_records__pb2.TailMessage.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -78,6 +89,21 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
+        out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tail(self, request, context):
+        """Records as they come, until the caller leaves. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +121,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.BurnRate,
                     request_deserializer=costd_dot_v1_dot_query__pb2.BurnRateRequest.FromString,
                     response_serializer=costd_dot_v1_dot_query__pb2.BurnRateResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=costd_dot_v1_dot_records__pb2.ExportRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_records__pb2.ExportChunk.SerializeToString,
+            ),
+            'Tail': grpc.unary_stream_rpc_method_handler(
+                    servicer.Tail,
+                    request_deserializer=costd_dot_v1_dot_records__pb2.TailRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_records__pb2.TailMessage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +215,60 @@ class QueryService:
             '/costd.v1.QueryService/BurnRate',
             costd_dot_v1_dot_query__pb2.BurnRateRequest.SerializeToString,
             costd_dot_v1_dot_query__pb2.BurnRateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/costd.v1.QueryService/Export',
+            costd_dot_v1_dot_records__pb2.ExportRequest.SerializeToString,
+            costd_dot_v1_dot_records__pb2.ExportChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/costd.v1.QueryService/Tail',
+            costd_dot_v1_dot_records__pb2.TailRequest.SerializeToString,
+            costd_dot_v1_dot_records__pb2.TailMessage.FromString,
             options,
             channel_credentials,
             insecure,

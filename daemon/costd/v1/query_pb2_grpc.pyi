@@ -5,6 +5,12 @@ The reads that the command line and clients need."""
 
 from collections import abc as _abc
 from costd.v1 import query_pb2 as _query_pb2
+from costd.v1 import records_pb2 as _records_pb2
+from costd.v1.records_pb2 import Event as Event
+from costd.v1.records_pb2 import ExportChunk as ExportChunk
+from costd.v1.records_pb2 import ExportRequest as ExportRequest
+from costd.v1.records_pb2 import TailMessage as TailMessage
+from costd.v1.records_pb2 import TailRequest as TailRequest
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -41,6 +47,12 @@ class QueryServiceStub:
     """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
     are left out.
     """
+    Export: _grpc.UnaryStreamMultiCallable[_records_pb2.ExportRequest, _records_pb2.ExportChunk]
+    """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
+    out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
+    """
+    Tail: _grpc.UnaryStreamMultiCallable[_records_pb2.TailRequest, _records_pb2.TailMessage]
+    """Records as they come, until the caller leaves. Ends in UNAVAILABLE where the daemon stops; go on with `after`."""
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -55,6 +67,12 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
     are left out.
     """
+    Export: _aio.UnaryStreamMultiCallable[_records_pb2.ExportRequest, _records_pb2.ExportChunk]  # type: ignore[assignment]
+    """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
+    out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
+    """
+    Tail: _aio.UnaryStreamMultiCallable[_records_pb2.TailRequest, _records_pb2.TailMessage]  # type: ignore[assignment]
+    """Records as they come, until the caller leaves. Ends in UNAVAILABLE where the daemon stops; go on with `after`."""
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reports over the ledger of the caller's organization. Needs a key with the role "read"."""
@@ -84,5 +102,23 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
         are left out.
         """
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _records_pb2.ExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_records_pb2.ExportChunk], _abc.AsyncIterator[_records_pb2.ExportChunk]]:
+        """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
+        out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
+        """
+
+    @_abc_1.abstractmethod
+    def Tail(
+        self,
+        request: _records_pb2.TailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_records_pb2.TailMessage], _abc.AsyncIterator[_records_pb2.TailMessage]]:
+        """Records as they come, until the caller leaves. Ends in UNAVAILABLE where the daemon stops; go on with `after`."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

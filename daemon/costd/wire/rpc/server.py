@@ -23,6 +23,7 @@ from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.query import QueryService
+from costd.wire.rpc.records import RecordsService
 from costd.wire.rpc.stream import RecordStream
 from costd.wire.rpc.unix_socket import SocketFile
 from costd.wire.rpc.usage import UsageService
@@ -118,7 +119,7 @@ class RpcServer:
     def _methods(self, services: Services) -> dict[str, Endpoint]:
         return {
             **self._usage_methods(services),
-            **self._keyed_methods(QUERY, QueryService(services.reports, services.spending)),
+            **self._keyed_methods(QUERY, QueryService(services.reports, services.spending), RecordsService()),
             **self._keyed_methods(ADMIN, AdminService(services, self.addresses)),
             **self._open_methods(),
         }
