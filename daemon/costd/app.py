@@ -18,8 +18,6 @@ import uvloop
 
 from costd import __version__, logs
 from costd.clock import Clock
-from costd.domain.price_table import PriceTable
-from costd.domain.pricebook import PriceBook
 from costd.domain.usage import TimeLimits
 from costd.metrics import Metrics
 from costd.notify import Manager
@@ -31,18 +29,17 @@ from costd.services.catalog import Catalog
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
+from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.services import Services
 from costd.services.spending import Spending
 from costd.services.upkeep import Upkeep
 from costd.services.usage_log import UsageLog
 from costd.store import runtime_file
-from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME, damaged
 from costd.store.folder import make_private
 from costd.store.lock import FolderLock
 from costd.store.price_list import load_price_list
-from costd.store.price_sources import PriceSources, register_sources
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits
 from costd.store.space import DiskReserve
@@ -83,8 +80,8 @@ class Core:
 
     def _build(self, config: Config, clock: Clock, local_token: str) -> None:
         path = config.data_dir / DATABASE_NAME
-        prices = load_price_list(config.data_dir)
-        metrics = Metrics(config.metrics.labels, config.metrics.max_series, prices.version)
+        installed = load_price_list(config.data_dir)
+        metrics = Metrics(config.metrics.labels, config.metrics.max_series)
         self.writer = Writer(
             path,
             clock,
@@ -95,32 +92,30 @@ class Core:
         )
         self.writer.start()
         try:
-            book = PriceBook(PriceTable(prices.body))
-            sources: PriceSources = self.writer.submit(
-                Change(lambda commit: register_sources(commit, prices.version, prices.digest, prices.body))
-            ).wait()
             self.readers = Readers(path, clock)
+            prices = Prices(self.writer, self.readers, clock, installed)
             with self.readers.snapshot() as connection:
                 access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
             with self.readers.snapshot(unbounded=True) as connection:
                 labels = config.metrics.labels
                 metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
+            metrics.read_price_version_from(lambda: prices.version)
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
-            metering = Metering(self.writer, book, sources, limits, clock, metrics)
+            metering = Metering(self.writer, prices, limits, clock, metrics)
             self.services = Services(
                 config=config,
                 clock=clock,
                 metrics=metrics,
-                prices=book,
+                prices=prices,
                 access=access,
                 metering=metering,
-                batching=Batching(self.writer, metering, book, sources, limits, clock, metrics),
-                admission=Admission(book, clock, metrics),
+                batching=Batching(self.writer, metering, prices, limits, clock, metrics),
+                admission=Admission(prices, clock, metrics),
                 months=Months(self.writer, metrics),
                 catalog=Catalog(self.writer),
                 reports=Reports(self.readers, self.writer, clock),
-                spending=Spending(self.readers, clock, book.canonical_provider),
+                spending=Spending(self.readers, clock, prices),
                 usage_log=UsageLog(self.readers),
                 health=Health(self.writer, self.readers, clock, metrics),
             )

@@ -87,7 +87,7 @@ def test_names_are_found_as_people_send_them(
     book: PriceBook, provider: str, model: str, found_provider: str, found_model: str
 ) -> None:
     """Prefixes, suffixes and any case, with and without a provider."""
-    quote = book.price(provider, model, {"input_tokens": 1}, NOW_MS)
+    quote = book.price(1, provider, model, {"input_tokens": 1}, NOW_MS)
     assert (quote.provider, quote.model) == (found_provider, found_model)
 
 
@@ -98,32 +98,32 @@ def test_names_are_found_as_people_send_them(
 def test_unknown_models_are_unpriced_never_free(book: PriceBook, provider: str, model: str, named: str) -> None:
     """No match is None and a sentence, and the provider's name is still made one."""
     for _ in range(2):
-        quote = book.price(provider, model, TOKENS, NOW_MS)
+        quote = book.price(1, provider, model, TOKENS, NOW_MS)
         assert (quote.cost_nano, quote.provider, quote.model) == (None, named, "")
         assert "no model" in quote.warnings[0]
 
 
 def test_a_prefix_names_the_provider_where_the_callers_is_unknown(book: PriceBook) -> None:
     """A gateway's own name does not hide whose model it is, and stays the provider of the record."""
-    quote = book.price("acme-gateway", "openai/gpt-4o", TOKENS, NOW_MS)
+    quote = book.price(1, "acme-gateway", "openai/gpt-4o", TOKENS, NOW_MS)
     assert (quote.provider, quote.model) == ("acme-gateway", "gpt-4o")
 
 
 def test_a_plain_quote_is_exact(book: PriceBook) -> None:
     """1,000 × $2.50/M + 200 × $10/M."""
-    assert book.price("openai", "gpt-4o", TOKENS, NOW_MS) == Quote(4_500_000, "openai", "gpt-4o")
+    assert book.price(1, "openai", "gpt-4o", TOKENS, NOW_MS) == Quote(4_500_000, "openai", "gpt-4o")
 
 
 def test_zero_tokens_cost_nothing(book: PriceBook) -> None:
     """A call that used nothing costs exactly nothing, without a warning."""
-    assert book.price("openai", "gpt-4o", {"input_tokens": 0, "output_tokens": 0}, NOW_MS).cost_nano == 0
-    assert book.price("openai", "gpt-4o", {}, NOW_MS) == Quote(0, "openai", "gpt-4o")
+    assert book.price(1, "openai", "gpt-4o", {"input_tokens": 0, "output_tokens": 0}, NOW_MS).cost_nano == 0
+    assert book.price(1, "openai", "gpt-4o", {}, NOW_MS) == Quote(0, "openai", "gpt-4o")
 
 
 def test_units_without_a_rate_add_nothing_and_are_named(book: PriceBook) -> None:
     """A custom unit and one of the list that this model has no rate for; parts of a rated unit are rated."""
     units = {**TOKENS, "output_reasoning_tokens": 20, "rerank_searches": 1, "gpu_seconds": Decimal("0.5"), "pages": 0}
-    quote = book.price("openai", "gpt-4o", units, NOW_MS)
+    quote = book.price(1, "openai", "gpt-4o", units, NOW_MS)
     assert quote.cost_nano == 4_500_000
     assert quote.unrated == ("rerank_searches", "gpu_seconds")
     assert "rerank_searches, gpu_seconds" in quote.warnings[0]
@@ -132,25 +132,25 @@ def test_units_without_a_rate_add_nothing_and_are_named(book: PriceBook) -> None
 def test_an_unsaid_overlap_is_unpriced_not_guessed(book: PriceBook) -> None:
     """Audio and cache reads, both priced, may be the same tokens: the missing count is named."""
     units = {"input_tokens": 100, "output_tokens": 0, "input_audio_tokens": 60, "cache_read_tokens": 60}
-    quote = book.price("openai", "gpt-realtime", units, NOW_MS)
+    quote = book.price(1, "openai", "gpt-realtime", units, NOW_MS)
     assert quote.cost_nano is None
     assert quote.model == "gpt-realtime"
     assert "cache_audio_read_tokens" in quote.warnings[0]
-    assert book.price("openai", "gpt-realtime", {**units, "cache_audio_read_tokens": 50}, NOW_MS).cost_nano is not None
+    assert book.price(1, "openai", "gpt-realtime", {**units, "cache_audio_read_tokens": 50}, NOW_MS).cost_nano is not None
 
 
 def test_counts_that_do_not_fit_are_refused(book: PriceBook) -> None:
     """Both fields are named, also where a caller skipped the check."""
     with pytest.raises(Invalid, match=r"units\.cache_read_tokens: is 60, above input_tokens"):
-        book.price("openai", "gpt-4o", {"input_tokens": 50, "output_tokens": 1, "cache_read_tokens": 60}, NOW_MS)
+        book.price(1, "openai", "gpt-4o", {"input_tokens": 50, "output_tokens": 1, "cache_read_tokens": 60}, NOW_MS)
     with pytest.raises(Invalid, match=r"units\.cache_read_tokens: is counted within input_tokens"):
-        book.price("openai", "gpt-4o", {"output_tokens": 1, "cache_read_tokens": 60}, NOW_MS)
+        book.price(1, "openai", "gpt-4o", {"output_tokens": 1, "cache_read_tokens": 60}, NOW_MS)
 
 
 def test_tiers_apply_to_all_tokens_from_above_the_threshold(book: PriceBook) -> None:
     """The cliff: one token more than 200,000 reprices every token."""
     at, above = (
-        book.price("google", "gemini-2.5-pro", {"input_tokens": n, "output_tokens": 10}, NOW_MS).cost_nano or 0
+        book.price(1, "google", "gemini-2.5-pro", {"input_tokens": n, "output_tokens": 10}, NOW_MS).cost_nano or 0
         for n in (200_000, 200_001)
     )
     assert above > at * 1.9
@@ -158,15 +158,15 @@ def test_tiers_apply_to_all_tokens_from_above_the_threshold(book: PriceBook) -> 
 
 def test_batch_is_a_variant_and_unheard_tiers_are_told(book: PriceBook) -> None:
     """Batch halves it; a word without a price is priced at standard, and said."""
-    standard = book.price("openai", "gpt-4o", TOKENS, NOW_MS)
-    batch = book.price("openai", "gpt-4o", TOKENS, NOW_MS, (("processing", "batch"),))
+    standard = book.price(1, "openai", "gpt-4o", TOKENS, NOW_MS)
+    batch = book.price(1, "openai", "gpt-4o", TOKENS, NOW_MS, (("processing", "batch"),))
     assert batch == Quote(2_250_000, "openai", "gpt-4o")
-    odd = book.price("openai", "gpt-4o", TOKENS, NOW_MS, (("service_tier", "scale"),))
+    odd = book.price(1, "openai", "gpt-4o", TOKENS, NOW_MS, (("service_tier", "scale"),))
     assert (odd.cost_nano, odd.unmapped_tier) == (standard.cost_nano, "scale")
     assert '"scale"' in odd.warnings[0]
-    assert book.price("openai", "gpt-4o", TOKENS, NOW_MS, (("service_tier", "default"),)).unmapped_tier == ""
+    assert book.price(1, "openai", "gpt-4o", TOKENS, NOW_MS, (("service_tier", "default"),)).unmapped_tier == ""
     # Azure sells OpenAI's models at its price, but not its variants.
-    assert book.price("azure", "gpt-4o", TOKENS, NOW_MS, (("processing", "batch"),)).unmapped_tier == "batch"
+    assert book.price(1, "azure", "gpt-4o", TOKENS, NOW_MS, (("processing", "batch"),)).unmapped_tier == "batch"
 
 
 def test_a_request_fee_is_counted_once_a_request() -> None:
@@ -179,7 +179,7 @@ def test_a_request_fee_is_counted_once_a_request() -> None:
 def test_groq_bills_at_least_ten_seconds(book: PriceBook) -> None:
     """$0.111 an hour: 1 second costs what 10 do."""
     one, ten, none = (
-        book.price("groq", "whisper-large-v3", {"audio_seconds": n}, NOW_MS).cost_nano for n in (1, 10, 0)
+        book.price(1, "groq", "whisper-large-v3", {"audio_seconds": n}, NOW_MS).cost_nano for n in (1, 10, 0)
     )
     assert (one, ten, none) == (308_333, 308_333, 0)
 
@@ -202,8 +202,8 @@ def test_a_broken_rate_card_prices_nothing() -> None:
 def test_inventions_of_callers_do_not_grow_memory(book: PriceBook) -> None:
     """Names, spellings and contexts are remembered within bounds."""
     for n in range(3000):
-        book.price("", f"nonsense-{n}", TOKENS, NOW_MS)
-        book.price("openai", "gpt-4o", TOKENS, NOW_MS, (("service_tier", f"w{n}"),))
+        book.price(1, "", f"nonsense-{n}", TOKENS, NOW_MS)
+        book.price(1, "openai", "gpt-4o", TOKENS, NOW_MS, (("service_tier", f"w{n}"),))
     assert len(book._misses) <= pricebook.MAX_REMEMBERED_MISSES
     assert len(book._entries) <= pricebook.MAX_REMEMBERED
 
@@ -221,7 +221,7 @@ def test_decoded_models_are_bounded() -> None:
 @given(st.text(max_size=256), st.text(max_size=256), st.dictionaries(st.sampled_from(["service_tier", "x"]), st.text()))
 def test_any_text_is_answered(provider: str, model: str, context: dict[str, str]) -> None:
     """No name, however odd, is an error."""
-    assert isinstance(PriceBook(TABLE).price(provider, model, TOKENS, NOW_MS, tuple(context.items())), Quote)
+    assert isinstance(PriceBook(TABLE).price(1, provider, model, TOKENS, NOW_MS, tuple(context.items())), Quote)
 
 
 @pytest.mark.parametrize(

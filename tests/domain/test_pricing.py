@@ -243,5 +243,5 @@ def test_promise_7_the_book_agrees_with_calc_price() -> None:
                 price_context={"processing": "batch"},
             )
             expected = int((price.total_price * 10**9).to_integral_value(ROUND_HALF_EVEN))
-        quote = BOOK.price(provider.id, name, units, NOW_MS, (("processing", "batch"),))
+        quote = BOOK.price(1, provider.id, name, units, NOW_MS, (("processing", "batch"),))
         assert (quote.cost_nano, quote.provider, quote.model) == (expected, provider.id, price.model.id)

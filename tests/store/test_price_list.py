@@ -42,7 +42,7 @@ def test_the_daemon_never_imports_the_library() -> None:
         "import sys, pathlib; from costd.store.price_list import load_price_list;"
         "from costd.domain.price_table import PriceTable; from costd.domain.pricebook import PriceBook;"
         "book = PriceBook(PriceTable(load_price_list(pathlib.Path('.')).body));"
-        "assert book.price('openai', 'gpt-4o', {'input_tokens': 1}, 0).cost_nano == 2500;"
+        "assert book.price(1, 'openai', 'gpt-4o', {'input_tokens': 1}, 0).cost_nano == 2500;"
         "sys.exit(any(name in sys.modules for name in ('genai_prices', 'pydantic')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -101,12 +101,17 @@ class Provider:
 class PriceTable:
     """The whole list."""
 
-    def __init__(self, body: bytes) -> None:
-        """Take the table's bytes; they must be complete (see `read_header`)."""
+    def __init__(self, body: bytes, units: UnitRegistry | None = None, source_id: int = 0) -> None:
+        """Take the table's bytes; they must be complete (see `read_header`).
+
+        `units` stand in for the table's own, so that what two tables say can be put together; `source_id` is what its
+        rate cards carry.
+        """
         end = body.index(b"\n")
         header = json.loads(body[:end])
         self.version: str = header["version"]
-        self.units = UnitRegistry(header["units"])
+        self.units = UnitRegistry(header["units"]) if units is None else units
+        self._source_id = source_id
         self.providers = [Provider(raw, body, end + 1) for raw in header["providers"]]
         self._by_id = {provider.id: provider for provider in self.providers}
         self._models: dict[tuple[str, int], ModelPrices] = {}
@@ -117,8 +122,16 @@ class PriceTable:
         if model is None:
             if len(self._models) >= MAX_DECODED:
                 self._models.clear()
-            model = self._models[provider.id, position] = ModelPrices(provider.prices(position), self.units)
+            model = self._models[provider.id, position] = ModelPrices(
+                provider.prices(position), self.units, self._source_id
+            )
         return model
+
+    def check(self) -> None:
+        """Read every model once; ValueError, KeyError, TypeError, IndexError or AttributeError where one is no good."""
+        for provider in self.providers:
+            for position in range(provider.model_count()):
+                ModelPrices(provider.prices(position), self.units).rates(0, {})
 
     def provider(self, name: str) -> Provider | None:
         """The provider that people mean by a name, in any case: by id, by the list's rules, by our aliases."""
@@ -146,6 +159,19 @@ class PriceTable:
                 if found := self._at(owner, form):
                     return found
         return None
+
+    def find_exactly(self, provider_id: str, name: str) -> Found | None:
+        """The model of that very name, in any case; "" for any provider, if only one has it."""
+        if provider_id:
+            owner = self._by_id.get(provider_id)
+            owners = [owner] if owner is not None else []
+        else:
+            owners = self.providers
+        found = [(owner, at) for owner in owners if (at := owner.find(name.lower())) is not None]
+        if len(found) != 1:
+            return None
+        owner, position = found[0]
+        return Found(owner.id, self.model(owner, position), variants_apply=True)
 
     def _listed(self, provider_name: str, name: str) -> Found | None:
         """What genai_prices finds: DataSnapshot.find_provider_model."""

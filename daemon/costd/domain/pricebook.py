@@ -1,7 +1,8 @@
 """Prices usage: finds the model, picks its rate card, and says in a Quote what came of it.
 
-A book stands over one list of prices. Another source (an override, an imported file) goes in front by answering first
-and leaving what it does not know to the list.
+A book stands over a price list, with an imported price file and the operator's own rules in front of it. What one of
+them does not know or leaves open is what those behind it say: an organization's rules, rules for everybody, the file,
+the list.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from costd.domain.layered_prices import LayeredPrices
+from costd.domain.matching import paths
+from costd.domain.price_rule import PriceRule
 from costd.domain.price_table import Found, PriceTable
-from costd.domain.rates import Context, Linear, RateCard, Unknowable
+from costd.domain.rates import Context, Linear, ModelPrices, RateCard, Unknowable
 from costd.domain.units import Quantity, UnitRegistry
 
 #: Enough for every model, spelling and tier a busy host uses at once; callers' inventions cannot grow memory past it.
@@ -22,9 +26,10 @@ class Quote(NamedTuple):
     """What usage costs.
 
     `cost_nano` is in nano-USD, None where it is unpriced. `provider` is the caller's, under its one lower-case id, else
-    that of the match, else ""; `model` is the id in the list, "" without a match. `warnings` are sentences for people.
-    `unrated` are units above zero that add nothing, as nothing in the entry has a rate for them. `unmapped_tier` is a
-    provider's word for a tier that the entry does not know: priced at standard.
+    that of the match, else ""; `model` is the name it is priced by, "" without a match. `warnings` are sentences for
+    people. `unrated` are units above zero that add nothing, as nothing in the entry has a rate for them.
+    `unmapped_tier` is a provider's word for a tier that the entry does not know: priced at standard. `source_id` is the
+    number of the price source, 0 where there is no cost.
     """
 
     cost_nano: int | None
@@ -33,6 +38,7 @@ class Quote(NamedTuple):
     warnings: tuple[str, ...] = ()
     unrated: tuple[str, ...] = ()
     unmapped_tier: str = ""
+    source_id: int = 0
 
 
 class ColumnPrice(NamedTuple):
@@ -41,15 +47,42 @@ class ColumnPrice(NamedTuple):
     provider: str
     linear: Linear | None
     unmapped_tier: str
+    source_id: int = 0
+
+
+class MatchedPrice(NamedTuple):
+    """What a model costs at a moment, and why.
+
+    `rules` are those in force, the strongest first; `base` is what they stand over: "list", "file", or "" where neither
+    knows the model.
+    """
+
+    provider: str
+    model: str
+    card: RateCard
+    rules: Sequence[PriceRule]
+    base: str
 
 
 class PriceBook:
-    """Quotes from a price list. Results are remembered within bounds."""
+    """Quotes. Results are remembered within bounds; a book never changes."""
 
-    def __init__(self, table: PriceTable) -> None:
-        """Stand over `table`."""
+    def __init__(
+        self,
+        table: PriceTable,
+        rules: Sequence[PriceRule] = (),
+        file: PriceTable | None = None,
+        rules_id: int = 0,
+    ) -> None:
+        """Stand over `table`, with `file` and `rules` in front; `rules_id` is the source of what rules have a part in.
+
+        The tables carry the numbers of their own sources.
+        """
         self._table = table
-        self._entries: dict[tuple[str, str, Context], _Entry] = {}
+        self._file = file
+        self._rules_id = rules_id
+        self._rules = _RuleIndex(rules)
+        self._entries: dict[tuple[int, str, str, Context], _Entry] = {}
         self._misses: dict[tuple[str, str], Quote] = {}
 
     @property
@@ -62,88 +95,176 @@ class PriceBook:
         """The units of the list."""
         return self._table.units
 
+    @property
+    def table(self) -> PriceTable:
+        """The list itself."""
+        return self._table
+
+    @property
+    def file(self) -> PriceTable | None:
+        """The imported price file."""
+        return self._file
+
     def price(
-        self, provider: str, model: str, units: Mapping[str, Quantity], at_ms: int, context: Context = ()
+        self, org_id: int, provider: str, model: str, units: Mapping[str, Quantity], at_ms: int, context: Context = ()
     ) -> Quote:
         """What `units`, which have passed `UnitRegistry.check`, cost at `at_ms` (UTC milliseconds).
 
         `provider` may be ""; both names come as people send them. `context` selects variants, such as
         (("processing", "batch"),). Raises Invalid where counts do not fit into what contains them.
         """
-        entry = self._entry(provider, model, context)
+        entry = self._entry(org_id, provider, model, context)
         return entry if isinstance(entry, Quote) else entry.quote(units, at_ms)
 
     def price_columns(
-        self, provider: str, model: str, columns: Sequence[str], first_ms: int, last_ms: int, context: Context = ()
+        self,
+        org_id: int,
+        provider: str,
+        model: str,
+        columns: Sequence[str],
+        first_ms: int,
+        last_ms: int,
+        context: Context = (),
     ) -> ColumnPrice | Quote:
         """How to price many records of one model at once, made between two moments, that used `columns` alone.
 
         A Quote where the model has no price: it is every record's.
         """
-        entry = self._entry(provider, model, context)
+        entry = self._entry(org_id, provider, model, context)
         return entry if isinstance(entry, Quote) else entry.columns(columns, first_ms, last_ms)
 
-    def _entry(self, provider: str, model: str, context: Context) -> _Entry | Quote:
-        entry = self._entries.get((provider, model, context))
-        if entry is not None:
-            return entry
-        miss = self._misses.get((provider, model))
-        if miss is not None:
-            return miss
-        found = self._table.find(provider.strip(), model.strip())
-        if found is None:
-            return self._remember_miss(provider, model)
-        return self._remember(provider, model, context, found)
+    def match(self, org_id: int, provider: str, model: str, at_ms: int, context: Context = ()) -> MatchedPrice | Quote:
+        """What a model costs at a moment and why; a Quote where nothing knows it."""
+        entry = self._entry(org_id, provider, model, context)
+        return entry if isinstance(entry, Quote) else entry.matched(at_ms)
 
     def canonical_provider(self, provider: str) -> str:
         """The one lower-case id of a provider named by a caller; its own words, trimmed, where the list has none."""
         listed = self._table.provider(provider) if provider.strip() else None
         return listed.id if listed is not None else provider.strip().lower()
 
-    def _remember(self, provider: str, model: str, context: Context, found: Found) -> _Entry:
+    def _entry(self, org_id: int, provider: str, model: str, context: Context) -> _Entry | Quote:
+        org = org_id if org_id in self._rules.orgs else 0
+        entry = self._entries.get((org, provider, model, context))
+        if entry is not None:
+            return entry
+        # A miss is everybody's: nothing speaks of the model, or only other organizations' rules.
+        miss = self._misses.get((provider, model)) if not org else None
+        if miss is not None:
+            return miss
+        entry = self._find(org, provider, model, context)
+        if entry is None:
+            return self._miss(provider, model, remember=not org)
         if len(self._entries) >= MAX_REMEMBERED:
             self._entries.clear()
-        named = "" if provider.strip().lower() == "litellm" else self.canonical_provider(provider)
-        entry = _Entry(found, named or found.provider_id, context)
-        self._entries[provider, model, context] = entry
+        self._entries[org, provider, model, context] = entry
         return entry
 
-    def _remember_miss(self, provider: str, model: str) -> Quote:
-        if len(self._misses) >= MAX_REMEMBERED_MISSES:
-            self._misses.clear()
+    def _find(self, org_id: int, provider: str, model: str, context: Context) -> _Entry | None:
+        listed = self._table.find(provider.strip(), model.strip())
+        named = "" if provider.strip().lower() == "litellm" else self.canonical_provider(provider)
+        found, base = listed, "list" if listed else ""
+        if self._file is not None and (in_file := self._in_file(named, model, listed)) is not None:
+            found, base = in_file, "file"
+        owner = named or (found.provider_id if found else "")
+        name = model.strip().lower()
+        levels = self._rules.levels(org_id, owner, name, listed.model.id.lower() if listed else "")
+        if not any(levels):
+            return _Entry(found.model, owner, context, base, found.variants_apply) if found else None
+        if not owner:
+            owner = next((rule.provider for level in reversed(levels) for rule in level if rule.provider), "")
+            levels = [[rule for rule in level if rule.provider in {"", owner}] for level in levels]
+        layered = LayeredPrices(
+            found.model.id if found else model.strip(),
+            found.model if found else None,
+            levels,
+            self.units,
+            self._rules_id,
+            variants_apply=found is None or found.variants_apply,
+        )
+        return _Entry(layered, owner, context, base, variants_apply=True)
+
+    def _in_file(self, named: str, model: str, listed: Found | None) -> Found | None:
+        """The model in the file: by its name as sent, or by what follows a slash in it."""
+        assert self._file is not None
+        owner = named or (listed.provider_id if listed else "")
+        name = model.strip().lower()
+        for form in (name, *paths(name)):
+            if found := self._file.find_exactly(owner, form):
+                return found
+        return None
+
+    def _miss(self, provider: str, model: str, *, remember: bool) -> Quote:
         named = self.canonical_provider(provider)
         at = f' of provider "{named}"' if named else ""
         miss = Quote(None, named, "", (f'not priced: the price list has no model "{model}"{at}',))
-        self._misses[provider, model] = miss
+        if remember:
+            if len(self._misses) >= MAX_REMEMBERED_MISSES:
+                self._misses.clear()
+            self._misses[provider, model] = miss
         return miss
+
+
+class _RuleIndex:
+    """The rules, found by the models they may speak of."""
+
+    def __init__(self, rules: Sequence[PriceRule]) -> None:
+        self._exact: dict[str, list[PriceRule]] = {}
+        self._prefixes: list[PriceRule] = []
+        self.orgs = frozenset(rule.org_id for rule in rules if rule.org_id is not None)
+        for rule in rules:
+            if rule.model.endswith("*"):
+                self._prefixes.append(rule)
+            else:
+                self._exact.setdefault(rule.model, []).append(rule)
+
+    def levels(self, org_id: int, provider: str, name: str, listed: str) -> list[list[PriceRule]]:
+        """Rules for everybody, then the organization's own, that speak of a model; each level the strongest first.
+
+        Without a provider every rule's will do.
+        """
+        held = [*self._exact.get(name, ()), *(self._exact.get(listed, ()) if listed not in {"", name} else ())]
+        held += [rule for rule in self._prefixes if rule.closeness(name, listed)]
+        held = [rule for rule in held if not provider or rule.provider in {"", provider}]
+        held.sort(key=lambda rule: rule.strength(name, listed), reverse=True)
+        return [[r for r in held if r.org_id is None], [r for r in held if org_id and r.org_id == org_id]]
 
 
 class _Entry:
     """One model as it was asked for: provider, spelling and context."""
 
-    __slots__ = ("_context", "_model", "_provider", "_unmapped", "_warnings")
+    __slots__ = ("_base", "_context", "_model", "_provider", "_unmapped", "_warnings")
 
-    def __init__(self, found: Found, provider: str, context: Context) -> None:
-        self._model = found.model
+    def __init__(
+        self, model: ModelPrices | LayeredPrices, provider: str, context: Context, base: str, variants_apply: bool
+    ) -> None:
+        self._model = model
         self._provider = provider
-        self._context = found.model.meaningful(context) if found.variants_apply else ()
-        self._unmapped = found.model.unmapped_tier(dict(context), variants_apply=found.variants_apply)
+        self._base = base
+        self._context = model.meaningful(context) if variants_apply else ()
+        self._unmapped = model.unmapped_tier(dict(context), variants_apply=variants_apply)
         self._warnings: tuple[str, ...] = ()
         if self._unmapped:
-            self._warnings = (
-                f'the price list has no "{self._unmapped}" price for {found.model.id}: priced as standard',
-            )
+            self._warnings = (f'the price list has no "{self._unmapped}" price for {model.id}: priced as standard',)
 
     def quote(self, units: Mapping[str, Quantity], at_ms: int) -> Quote:
         card = self._model.card(at_ms, self._context)
         cost = card.plain_cost_nano(units)
         if cost is not None:
-            return Quote(cost, self._provider, self._model.id, self._warnings, (), self._unmapped)
+            return Quote(cost, self._provider, self._model.id, self._warnings, (), self._unmapped, card.source_id)
         return self._quote_fully(card, units)
 
     def columns(self, columns: Sequence[str], first_ms: int, last_ms: int) -> ColumnPrice:
         card = self._model.steady_card(first_ms, last_ms, self._context)
-        return ColumnPrice(self._provider, card.linear(columns) if card else None, self._unmapped)
+        linear = card.linear(columns) if card else None
+        return ColumnPrice(self._provider, linear, self._unmapped, card.source_id if card else 0)
+
+    def matched(self, at_ms: int) -> MatchedPrice:
+        rules: Sequence[PriceRule] = ()
+        if isinstance(self._model, LayeredPrices):
+            rules = self._model.rules_at(at_ms, self._context)
+        card = self._model.card(at_ms, self._context)
+        return MatchedPrice(self._provider, self._model.id, card, rules, self._base)
 
     def _quote_fully(self, card: RateCard, units: Mapping[str, Quantity]) -> Quote:
         cost = card.cost_nano(units)
@@ -154,4 +275,4 @@ class _Entry:
         warnings = self._warnings
         if unrated:
             warnings = (*warnings, f"{self._model.id} has no rate for {', '.join(unrated)}: not in the cost")
-        return Quote(cost, self._provider, self._model.id, warnings, unrated, self._unmapped)
+        return Quote(cost, self._provider, self._model.id, warnings, unrated, self._unmapped, card.source_id)

@@ -64,13 +64,17 @@ class Linear(NamedTuple):
 
 
 class ModelPrices:
-    """One model of the list: which rate card holds at a time, for a context."""
+    """One model of a table: which rate card holds at a time, for a context."""
 
-    __slots__ = ("_cards", "_dates", "_minimum", "_prices", "_times", "_units", "_variants", "id")
+    __slots__ = ("_cards", "_dates", "_minimum", "_prices", "_source_id", "_times", "_units", "_variants", "id")
 
-    def __init__(self, raw: Mapping[str, Any], units: UnitRegistry) -> None:
-        """Take a model as the table holds it (see costd.store.price_compiler), and the table's units."""
+    def __init__(self, raw: Mapping[str, Any], units: UnitRegistry, source_id: int = 0) -> None:
+        """Take a model as the table holds it (see costd.store.price_compiler), and the table's units.
+
+        `source_id` is what its cards carry.
+        """
         self.id: str = raw["id"]
+        self._source_id = source_id
         self._units = units
         self._prices: list[Any] = raw["prices"]
         self._variants: list[Any] = raw.get("variants", [])
@@ -97,7 +101,7 @@ class ModelPrices:
         card = self._cards.get(key)
         if card is None:
             rates = self.rates(at_ms, dict(context))
-            card = self._cards[key] = RateCard(rates, self._units, self._minimum)
+            card = self._cards[key] = RateCard(rates, self._units, self._minimum, self._source_id)
         return card
 
     def steady_card(self, first_ms: int, last_ms: int, context: Context) -> RateCard | None:
@@ -166,27 +170,46 @@ class RateCard:
         "_brackets",
         "_denominator",
         "_linear",
-        "_minimum",
         "_priced",
         "_rated",
         "_shapes",
         "_thresholds",
         "_units",
         "defect",
+        "is_free",
+        "minimum",
+        "rates",
+        "source_id",
     )
 
-    def __init__(self, rates: Rates, units: UnitRegistry, minimum: Minimum | None = None) -> None:
-        """Prepare `rates` of the registry's `units`."""
+    def __init__(
+        self,
+        rates: Rates,
+        units: UnitRegistry,
+        minimum: Minimum | None = None,
+        source_id: int = 0,
+        *,
+        is_free: bool = False,
+        defect: str = "",
+    ) -> None:
+        """Prepare `rates`, of the registry's `units` and of others, which stand alone.
+
+        `source_id` is the number of the price source; with `is_free` nothing costs anything, whatever is used; a
+        `defect` says why nothing can be priced.
+        """
+        self.rates = rates
+        self.minimum = minimum
+        self.source_id = source_id
+        self.is_free = is_free
         self._units = units
-        self._minimum = minimum
         self._linear: dict[tuple[str, ...], Linear | None] = {}
-        self.defect = _defect(rates, units)
+        self.defect = defect or _defect(rates, units)
         self._priced = _in_order(rates, units)
         self._rated = frozenset(rates).union(*(units.descendants.get(name, ()) for name in rates))
         # A rate with tiers applies from above a threshold of input tokens, to all tokens at once.
         self._thresholds: list[int] = sorted({tier[0] for rate in rates.values() for tier in rate[2:]})
         exact = [
-            {name: _nano_each(rate, units.units[name].per, bracket) for name, rate in rates.items()}
+            {name: _nano_each(rate, units.per(name), bracket) for name, rate in rates.items()}
             for bracket in [0, *(threshold + 1 for threshold in self._thresholds)]
         ]
         self._denominator = lcm(*(nano.denominator for bracket in exact for nano in bracket.values()))
@@ -251,9 +274,11 @@ class RateCard:
         """
         if self.defect:
             return Unknowable(self.defect)
+        if self.is_free:
+            return 0
         counts, scale = _whole(units)
-        if self._minimum is not None:
-            counts = _at_least(counts, self._minimum, scale)
+        if self.minimum is not None:
+            counts = _at_least(counts, self.minimum, scale)
         leaves: dict[str, int] = {}
         for unit in self._priced:
             count = counts.get(unit.name)
@@ -276,7 +301,9 @@ class RateCard:
         return self._linear[key]
 
     def _as_linear(self, columns: tuple[str, ...]) -> Linear | None:
-        if self.defect or self._minimum is not None or PER_REQUEST in self._brackets[0]:
+        if self.is_free and not self.defect:
+            return Linear((), ((0,) * len(columns),), 1, (True,) * len(columns), all_rated=True)
+        if self.defect or self.minimum is not None or PER_REQUEST in self._brackets[0]:
             return None
         leaves = self._leaves()
         brackets = []
@@ -292,6 +319,8 @@ class RateCard:
 
     def unrated(self, units: Mapping[str, Quantity]) -> tuple[str, ...]:
         """The units above zero that neither they nor anything containing them has a rate for."""
+        if self.is_free:
+            return ()
         return tuple(name for name, value in units.items() if value and name not in self._rated)
 
     def _total(self, leaves: Mapping[str, int], counts: Mapping[str, int], scale: int) -> int:
@@ -333,12 +362,12 @@ def _nano_each(rate: list[Any], per: int, tokens_in: int) -> Fraction:
 
 def _in_order(rates: Rates, units: UnitRegistry) -> tuple[_PricedUnit, ...]:
     """The priced units, parts before what contains them."""
-    names = sorted((name for name in rates if name != PER_REQUEST), key=lambda n: (-len(units.units[n].dimensions), n))
+    names = sorted((name for name in rates if name != PER_REQUEST), key=lambda n: (-units.depth(n), n))
     return tuple(
         _PricedUnit(
             name,
-            tuple(part for part in names if part in units.descendants[name]),
-            units.descendants[name],
+            tuple(part for part in names if part in units.descendants.get(name, ())),
+            units.descendants.get(name, ()),
             units.overlaps.get(name, ()),
         )
         for name in names

@@ -107,6 +107,16 @@ class UnitRegistry:
                 self.overlaps[name] = (*self.overlaps.get(name, ()), pair)
         self._shapes: dict[tuple[str, ...], _Shape | None] = {}
 
+    def per(self, name: str) -> int:
+        """How many of a unit prices are for; 1 for units that are not of the list."""
+        unit = self.units.get(name)
+        return unit.per if unit is not None else 1
+
+    def depth(self, name: str) -> int:
+        """How many dimensions place a unit; one that is not of the list stands alone."""
+        unit = self.units.get(name)
+        return len(unit.dimensions) if unit is not None else 1
+
     def join(self, left: str, right: str) -> str | None:
         """The unit that counts what is in both overlapping units, if the list has one."""
         return self._joins.get((left, right) if left < right else (right, left))

@@ -22,9 +22,9 @@ _COMMIT_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 class Metrics(Collector):
     """Every metric of the daemon. Safe to call from any thread; nothing here waits or raises."""
 
-    def __init__(self, labels: Sequence[str], max_series: int, price_version: str = "") -> None:
+    def __init__(self, labels: Sequence[str], max_series: int) -> None:
         self._readings: Callable[[], Readings] | None = None
-        self._price_version = price_version
+        self._price_version: Callable[[], str] = str
         self._usage = UsageByLabels(labels, max_series)
         self._accepted = Counter("costd_records_accepted", "Records written, by door.", ("door",))
         self._duplicate = Counter("costd_records_duplicate", "Records that were already held, by door.", ("door",))
@@ -115,6 +115,10 @@ class Metrics(Collector):
         """Ask `readings` for the gauges at every scrape."""
         self._readings = readings
 
+    def read_price_version_from(self, version: Callable[[], str]) -> None:
+        """Ask `version` for the version of the price list at every scrape."""
+        self._price_version = version
+
     def render(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return b"".join([*self._usage.expose(), generate_latest(self._registry)])
@@ -125,7 +129,7 @@ class Metrics(Collector):
             if isinstance(held, Counter | Histogram):
                 yield held.family()
         build = GaugeMetricFamily("costd_build_info", "1, with what runs.", labels=("version", "prices"))
-        build.add_metric((__version__, self._price_version), 1)
+        build.add_metric((__version__, self._price_version()), 1)
         yield build
         if self._readings is not None:
             yield from gauges(self._readings())

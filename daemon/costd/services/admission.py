@@ -8,9 +8,9 @@ from costd.clock import Clock
 from costd.domain.access import Caller
 from costd.domain.errors import Invalid
 from costd.domain.ids import quick_uuid7, uuid_text
-from costd.domain.pricebook import PriceBook
 from costd.domain.usage import Usage, check_text
 from costd.services.access import check_binding
+from costd.services.prices import Prices
 
 if TYPE_CHECKING:
     from costd.metrics import Metrics
@@ -29,7 +29,7 @@ class Decision(NamedTuple):
 class Admission:
     """Answers preflights."""
 
-    def __init__(self, prices: PriceBook, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, prices: Prices, clock: Clock, metrics: Metrics) -> None:
         self._prices = prices
         self._clock = clock
         self._metrics = metrics
@@ -47,9 +47,10 @@ class Admission:
         check_binding(caller.team, estimate.team, "team", caller.name)
         check_binding(caller.project, estimate.project, "project", caller.name)
         now_ms = self._clock.now_ms()
-        units = self._prices.units.canonical(dict(estimate.units), "estimated_units")
-        self._prices.units.check(units, "estimated_units")
-        quote = self._prices.price(estimate.provider, estimate.model, units, now_ms, estimate.context)
+        book = self._prices.book
+        units = book.units.canonical(dict(estimate.units), "estimated_units")
+        book.units.check(units, "estimated_units")
+        quote = book.price(caller.org_id, estimate.provider, estimate.model, units, now_ms, estimate.context)
         self._metrics.preflight("allow")
         return Decision(
             allow=True,

@@ -10,13 +10,12 @@ from costd.clock import Clock
 from costd.domain.access import Caller
 from costd.domain.batch import Batch
 from costd.domain.errors import Forbidden, Invalid, Refused
-from costd.domain.pricebook import PriceBook
 from costd.domain.usage import TimeLimits, Usage, check_text
 from costd.services.column_build import ColumnBuild, Entry, Tools
 from costd.services.metering import Metering, extra_of, reason_of, series_of
+from costd.services.prices import Prices
 from costd.services.row_build import Rows, rows_as_columns
 from costd.store.batches import BatchStored
-from costd.store.price_sources import PriceSources
 
 if TYPE_CHECKING:
     from costd.metrics import Metrics
@@ -42,8 +41,7 @@ class Batching:
         self,
         writer: Writer,
         metering: Metering,
-        prices: PriceBook,
-        sources: PriceSources,
+        prices: Prices,
         limits: TimeLimits,
         clock: Clock,
         metrics: Metrics,
@@ -51,10 +49,11 @@ class Batching:
         self._writer = writer
         self._metering = metering
         self._prices = prices
-        self._tools = Tools(metering, prices, limits, sources.list_id, self._entry)
+        self._limits = limits
         self._clock = clock
         self._metrics = metrics
         self._entries: dict[tuple[str, int], tuple[Usage, Entry | Refused]] = {}
+        self._book = prices.book
 
     def record(self, caller: Caller, batch: Batch, door: str) -> Ticket[BatchReceipt]:
         """Record a batch; the ticket resolves when all of it that is valid is on disk.
@@ -65,7 +64,7 @@ class Batching:
         try:
             caller.require("ingest")
             batch.check_shape()
-            work = ColumnBuild(self._tools, caller, batch, door, self._clock.now_ms()).columns()
+            work = ColumnBuild(self._tools(), caller, batch, door, self._clock.now_ms()).columns()
             return self._writer.submit_batch(work, _receipt_of(batch.batch_id))
         except Refused as refusal:
             self._metrics.rejected(door, reason_of(refusal), max(1, len(batch.place)))
@@ -80,6 +79,14 @@ class Batching:
         except Refused as refusal:
             self._metrics.rejected(door, reason_of(refusal), max(1, len(rows.usages)))
             raise
+
+    def _tools(self) -> Tools:
+        """What a build is done with; with other prices, a record's provider may be another."""
+        book = self._prices.book
+        if book is not self._book:
+            self._book = book
+            self._entries = {}
+        return Tools(self._metering, book, self._limits, self._entry)
 
     def _entry(self, caller: Caller, usage: Usage) -> Entry | Refused:
         """What is known about a dictionary entry, or why its records are refused."""
@@ -100,7 +107,8 @@ class Batching:
             if not usage.source_app and not caller.source_app:
                 raise Invalid("source_app", "is required: the application that makes the call")
             check_text(usage)
-            quote = self._prices.price(usage.provider, usage.model, {}, self._clock.now_ms(), usage.context)
+            now_ms = self._clock.now_ms()
+            quote = self._prices.book.price(caller.org_id, usage.provider, usage.model, {}, now_ms, usage.context)
             series = series_of(caller, usage, quote.provider)
         except (Invalid, Forbidden) as refusal:
             return refusal

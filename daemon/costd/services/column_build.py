@@ -40,6 +40,7 @@ class _Priced(NamedTuple):
 
     linear: Linear | None
     unpriced: bool
+    source_id: int = 0
 
 
 _BY_HAND = _Priced(None, unpriced=False)
@@ -64,9 +65,8 @@ class Tools(NamedTuple):
     """What a build is done with; `entry` says what is known about a dictionary entry of a caller's."""
 
     metering: Metering
-    prices: PriceBook
+    book: PriceBook
     limits: TimeLimits
-    list_id: int
     entry: Callable[[Caller, Usage], Entry | Refused]
 
 
@@ -117,7 +117,6 @@ class ColumnBuild:
         columns = self._columns
         first_ms, last_ms = min(columns.at_ms, default=0), max(columns.at_ms, default=0)
         priced = self._priced(entries, first_ms, last_ms)
-        list_id = self._tools.list_id
         extras = [entry.extra if isinstance(entry, Entry) else None for entry in entries]
         costs, sources, extra = columns.cost_nano, columns.source_id, columns.extra
         jobs: Sequence[str] = self._batch.jobs or ()
@@ -125,7 +124,7 @@ class ColumnBuild:
         for record, (at, in_, out, read, write, reasoning) in enumerate(rows):
             if record in by_hand:
                 continue
-            linear, unpriced = priced[at]
+            linear, unpriced, source_id = priced[at]
             if linear is None:
                 if not unpriced:
                     by_hand.add(record)
@@ -136,7 +135,7 @@ class ColumnBuild:
                     by_hand.add(record)
                     continue
                 costs[record] = cost
-                sources[record] = list_id
+                sources[record] = source_id
             extra[record] = extras[at]
             if jobs and jobs[record]:
                 by_hand.add(record)
@@ -158,10 +157,12 @@ class ColumnBuild:
 
     def _ask(self, key: tuple[str, str, Context], first_ms: int, last_ms: int) -> _Priced:
         provider, model, context = key
-        price = self._tools.prices.price_columns(provider, model, COUNT_COLUMNS, first_ms, last_ms, context)
+        price = self._tools.book.price_columns(
+            self._caller.org_id, provider, model, COUNT_COLUMNS, first_ms, last_ms, context
+        )
         if isinstance(price, Quote):
             return _Priced(None, unpriced=True)
-        return _Priced(None if price.unmapped_tier else price.linear, unpriced=False)
+        return _Priced(None if price.unmapped_tier else price.linear, unpriced=False, source_id=price.source_id)
 
     def _look_at(self, record: int) -> None:
         """Do with one record what is done with a single one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class Health:
         self._metrics = metrics
         self._started_ms = clock.now_ms()
         self._watchers: list[Callable[[bool], None]] = []
-        self._stopping = False
+        self._stopping = threading.Event()
         self._was_ready: bool | None = None
         metrics.read_gauges_from(self.readings)
 
@@ -60,7 +61,7 @@ class Health:
         """Why records are not taken now; empty when they are."""
         writer = self._writer
         found = []
-        if self._stopping:
+        if self._stopping.is_set():
             found.append("the daemon is stopping")
         if (stalled := self.stalled()) is not None:
             found.append(stalled)
@@ -78,7 +79,7 @@ class Health:
         A disk or a queue without room is no stall: the writer says no, and looks again by itself.
         """
         if not self._writer.alive:
-            return None if self._stopping else "the writer is not running"
+            return None if self._stopping.is_set() else "the writer is not running"
         busy_since_s = self._writer.busy_since_s
         if busy_since_s is None or (stuck_s := self._clock.monotonic_s() - busy_since_s) <= STALL_S:
             return None
@@ -143,8 +144,12 @@ class Health:
 
     def stopping(self) -> None:
         """Be unready from now on."""
-        self._stopping = True
+        self._stopping.set()
         self.beat()
+
+    def stops_within(self, seconds: float) -> bool:
+        """Wait so long, or until the daemon is to stop; whether it is. What goes on for long waits by this."""
+        return self._stopping.wait(seconds)
 
     def ping_database(self) -> float:
         """Seconds that a read of the database takes; raises Unavailable when it cannot be read."""

@@ -11,13 +11,13 @@ from costd.domain.access import Caller
 from costd.domain.errors import Forbidden, Invalid, Refused
 from costd.domain.ids import uuid_text
 from costd.domain.money import MAX_RECORD_NANO, usd_text
-from costd.domain.pricebook import PriceBook, Quote
+from costd.domain.pricebook import Quote
 from costd.domain.series import TAG_SEPARATOR, Series
 from costd.domain.usage import TimeLimits, Usage, check_text, status_class
 from costd.services.access import check_binding
+from costd.services.prices import Prices
 from costd.store.commit import Change, Commit
 from costd.store.ledger import EventDraft
-from costd.store.price_sources import PriceSources
 from costd.store.requests import Stored, find_requests, stored_event, stored_request_id
 
 if TYPE_CHECKING:
@@ -48,15 +48,13 @@ class Metering:
     def __init__(
         self,
         writer: Writer,
-        prices: PriceBook,
-        sources: PriceSources,
+        prices: Prices,
         limits: TimeLimits,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._writer = writer
         self._prices = prices
-        self._sources = sources
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -94,9 +92,10 @@ class Metering:
         if usage.at_ms is not None:
             self._limits.check(usage.at_ms, now_ms)
             at_ms = usage.at_ms
-        units = self._prices.units.canonical(dict(usage.units))
-        self._prices.units.check(units)
-        quote = self._prices.price(usage.provider, usage.model, units, at_ms, usage.context)
+        book = self._prices.book
+        units = book.units.canonical(dict(usage.units))
+        book.units.check(units)
+        quote = book.price(caller.org_id, usage.provider, usage.model, units, at_ms, usage.context)
         cost_nano, source_id = self._cost(usage, quote)
         series = series_of(caller, usage, quote.provider)
         rare = tuple((name, units[name]) for name in units if name not in _COLUMN_UNITS)
@@ -130,12 +129,12 @@ class Metering:
         if usage.cost_nano is not None:
             if not 0 <= usage.cost_nano <= MAX_RECORD_NANO:
                 raise Invalid("cost_usd", f"must be between 0 and {usd_text(MAX_RECORD_NANO)} USD")
-            return usage.cost_nano, self._sources.caller_id
+            return usage.cost_nano, self._prices.caller_id
         if quote.cost_nano is None:
             return None, None
         if quote.cost_nano > MAX_RECORD_NANO:
             raise Invalid("units", f"cost more than {usd_text(MAX_RECORD_NANO)} USD; no single call does")
-        return quote.cost_nano, self._sources.list_id
+        return quote.cost_nano, quote.source_id
 
     def _repeat_or_refuse(self, caller: Caller, usage: Usage, door: str, refusal: Refused) -> Ticket[Receipt]:
         """A record that would be refused now may be held already: then it gets its first answer again."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from costd.clock import Clock
 from costd.config import Config
-from costd.domain.pricebook import PriceBook
 from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
@@ -15,6 +14,7 @@ from costd.services.catalog import Catalog
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
+from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.spending import Spending
 from costd.services.usage_log import UsageLog
@@ -27,7 +27,7 @@ class Services:
     config: Config
     clock: Clock
     metrics: Metrics
-    prices: PriceBook
+    prices: Prices
     access: Access
     metering: Metering
     batching: Batching

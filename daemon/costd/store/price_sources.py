@@ -1,32 +1,22 @@
-"""Where costs come from, as numbers events can carry, with the compiled tables behind the list's versions."""
+"""Where costs come from, as numbers events can carry, with the compiled tables behind them."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from costd.store.commit import Commit
 
 CALLER = "caller"
 LIST = "list"
+FILE = "file"
+OVERRIDE = "override"
 
 
-class PriceSources(NamedTuple):
-    """The numbers of the sources in use now."""
-
-    caller_id: int
-    list_id: int
+def keep_table(commit: Commit, digest: bytes, body: bytes) -> None:
+    """Keep a compiled table whole, once; costs may be asked about as long as there are events."""
+    commit.connection.execute("INSERT OR IGNORE INTO price_table (digest, body) VALUES (?, ?)", (digest, body))
 
 
-def register_sources(commit: Commit, version: str, digest: str, body: bytes) -> PriceSources:
-    """The numbers of the caller's own prices and of this price list; a list not seen before is kept whole."""
-    connection = commit.connection
-    connection.execute("INSERT OR IGNORE INTO price_table (digest, body) VALUES (?, ?)", (bytes.fromhex(digest), body))
-    return PriceSources(
-        caller_id=_source(commit, CALLER, "", None), list_id=_source(commit, LIST, version, bytes.fromhex(digest))
-    )
-
-
-def _source(commit: Commit, kind: str, version: str, digest: bytes | None) -> int:
+def source_id(commit: Commit, kind: str, version: str, digest: bytes | None) -> int:
+    """The number of a source, given to it now if it is new."""
     key = (kind, version, digest)
     row = commit.connection.execute(
         "SELECT id FROM price_source WHERE kind = ? AND version = ? AND table_digest IS ?", key
