@@ -6,10 +6,24 @@ import click
 
 from costd.cli.connection import connected
 from costd.cli.moments import iso_or_none
-from costd.cli.options import Reach, daemon_options, json_option
-from costd.cli.output import print_json, print_table
+from costd.cli.options import Reach, csv_option, daemon_options, json_option
+from costd.cli.output import print_csv, print_json, print_table
 from costd.domain.access import ROLES, parse_roles
 from costd.v1 import admin_pb2
+
+#: What a line of CSV tells of a key, by the names it has in JSON.
+_COLUMNS = (
+    "id",
+    "name",
+    "key_prefix",
+    "roles",
+    "team",
+    "project",
+    "source_app",
+    "created",
+    "last_used",
+    "revoked",
+)
 
 
 @click.group("keys")
@@ -67,13 +81,17 @@ def create(
 @command.command("list")
 @daemon_options
 @json_option
-def list_keys(reach: Reach, *, as_json: bool) -> None:
+@csv_option
+def list_keys(reach: Reach, *, as_json: bool, as_csv: bool) -> None:
     """List all keys, newest first, without their secrets."""
     with connected(reach) as daemon:
         answer: admin_pb2.ListKeysResponse = daemon.ask(daemon.admin.ListKeys, admin_pb2.ListKeysRequest())
     keys = [_described(key) for key in answer.keys]
     if as_json:
         print_json({"keys": keys})
+        return
+    if as_csv:
+        print_csv(_COLUMNS, ([key[name] for name in _COLUMNS] for key in keys))
         return
     columns = ["name", "prefix", "roles", "bound to", "created", "last used", "state"]
     print_table(columns, [_row(key) for key in answer.keys])

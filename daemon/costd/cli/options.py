@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -79,7 +80,26 @@ def setting_options(command: _Command) -> _Command:
     return _with(with_config, tuple(_option(setting) for setting in SETTINGS))  # type: ignore[return-value]
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+def _only_form(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    for other, flag in _FORMS.items():
+        if value and other != parameter.name and context.params.get(other):
+            both = sorted([flag, parameter.opts[0]], key=[*_FORMS.values()].index)
+            raise click.UsageError(f"{' and '.join(both)} exclude each other")
+    return value
+
+
+def _form(flag: str, text: str) -> Callable[[_Command], _Command]:
+    """A flag that chooses the form of the output, and goes with none of the others."""
+    name = next(name for name, known in _FORMS.items() if known == flag)
+    return click.option(flag, name, is_flag=True, callback=_only_form, help=text)
+
+
+#: The flags that exclude each other, by the parameters that commands receive them as.
+_FORMS = MappingProxyType({"as_json": "--json", "as_csv": "--csv", "as_plot": "--plot"})
+
+json_option = _form("--json", "Print JSON, and nothing else, on stdout.")
+csv_option = _form("--csv", "Print CSV: a header and a line for each row.")
+plot_option = _form("--plot", "Draw what was spent over time.")
 
 
 def _with(command: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:

@@ -1,10 +1,13 @@
-"""What commands print: JSON for programs, tables for people; names from records can do no harm in either."""
+"""What commands print: JSON and CSV for programs, tables for people; names from records can do no harm in any."""
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -14,10 +17,52 @@ from rich.text import Text
 #: Wide enough that nothing is cut or folded where the reader is a program.
 _PIPE_WIDTH = 100_000
 
+#: What needs no quotes in CSV: no separator, quote or end of line, and no space at either end, which some readers trim.
+_PLAIN_CELL = re.compile(r'[^\s,"](?:[^,"\r\n]*[^\s,"])?')
+
 
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
+    _speak_utf8()
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A header and a line for each row: RFC 4180, but lines end with a line feed.
+
+    None is an empty cell, a list its items with commas between them.
+    """
+    _speak_utf8()
+    cell = _terminal_cell if sys.stdout.isatty() else _csv_cell
+    for row in itertools.chain([columns], rows):
+        sys.stdout.write((",".join(map(cell, row)) or '""') + "\n")  # an empty line would be no row
+
+
+def _csv_cell(value: object) -> str:
+    """A cell that readers take for what it was; not by the csv module, which leaves a carriage return unquoted."""
+    match value:
+        case None:
+            text = ""
+        case bool():
+            text = str(value).lower()
+        case list() | tuple():
+            text = ",".join(map(str, value))
+        case _:
+            text = str(value)
+    if not text or _PLAIN_CELL.fullmatch(text):
+        return text
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _terminal_cell(value: object) -> str:
+    return safe(_csv_cell(value))
+
+
+def _speak_utf8() -> None:
+    """What programs read is UTF-8 whatever the locale: an escape would be read as what it is not."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def print_table(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Sequence
 
 import click
 
 from costd.cli.connection import connected
 from costd.cli.moments import iso, read_moment
-from costd.cli.options import Reach, daemon_options, json_option
-from costd.cli.output import print_json, print_table
+from costd.cli.options import Reach, csv_option, daemon_options, json_option
+from costd.cli.output import print_csv, print_json, print_table
 from costd.clock import Clock
 from costd.domain.errors import ConfigError
 from costd.domain.series import DIMENSIONS
@@ -46,7 +44,7 @@ _NUMBERS = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "
 @click.option("--bucket", type=click.Choice(["hour", "day"]), help="A row for each hour or (UTC) day as well.")
 @daemon_options
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@csv_option
 def command(
     by: str,
     since: str,
@@ -63,8 +61,6 @@ def command(
     Costs are exact. Records that no price matches are counted as unpriced, never as free. Moments are widened to
     whole hours.
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other")
     dimensions = _dimensions(by)
     request = _request(dimensions, since, until, filters, bucket)
     with connected(reach) as daemon:
@@ -74,9 +70,8 @@ def command(
     if as_json:
         print_json({"rows": rows, "total": _described(answer.total, (), has_time=False)})
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow([*leading, *_NUMBERS])
-        writer.writerows([row[column] for column in (*leading, *_NUMBERS)] for row in rows)
+        columns = (*leading, *_NUMBERS)
+        print_csv(columns, ([row[column] for column in columns] for row in rows))
     else:
         _print(leading, rows, _described(answer.total, (), has_time=False))
 
