@@ -43,7 +43,7 @@ from costd.store.price_list import load_price_list
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits
 from costd.store.space import DiskReserve
-from costd.store.totals import load_latencies, load_totals
+from costd.store.totals import load_adjustments, load_latencies, load_totals
 from costd.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Core:
             with self.readers.snapshot(unbounded=True) as connection:
                 labels = config.metrics.labels
                 metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
+                metrics.adjusted(load_adjustments(connection))
             metrics.read_price_version_from(lambda: prices.version)
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)

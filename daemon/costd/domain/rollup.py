@@ -37,6 +37,23 @@ class Sums(NamedTuple):
     latencies_ms: list[int]
 
 
+class AdjustmentCounts:
+    """How many corrections there were, by kind, and by how many nano-USD they raised and lowered costs."""
+
+    __slots__ = ("counts", "down_nano", "up_nano")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.up_nano: dict[str, int] = {}
+        self.down_nano: dict[str, int] = {}
+
+    def add(self, kind: str, adjustments: int, up_nano: int, down_nano: int) -> None:
+        """Count `adjustments` more of a kind."""
+        self.counts[kind] = self.counts.get(kind, 0) + adjustments
+        self.up_nano[kind] = self.up_nano.get(kind, 0) + up_nano
+        self.down_nano[kind] = self.down_nano.get(kind, 0) + down_nano
+
+
 class LabelledTotals(NamedTuple):
     """What the ledger has ever held of one label set: an integer for each of ROLLUP_AMOUNTS."""
 

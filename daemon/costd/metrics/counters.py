@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
+from costd.domain.money import NANO_PER_USD
+
 
 class Counter:
     """A counter with labels whose values are few and ours (doors, reasons)."""
@@ -33,6 +35,17 @@ class Counter:
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, value in list(self._values.items()):
             family.add_metric(labels, value)
+        return family
+
+
+class MoneyCounter(Counter):
+    """Counts nano-USD, and shows USD."""
+
+    def family(self) -> Metric:
+        """As Prometheus wants it."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, nano in list(self._values.items()):
+            family.add_metric(labels, nano / NANO_PER_USD)
         return family
 
 

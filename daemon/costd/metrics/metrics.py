@@ -9,8 +9,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from costd import __version__
-from costd.domain.rollup import LabelledLatencies, LabelledTotals, Sums
-from costd.metrics.counters import Counter, Histogram
+from costd.domain.rollup import AdjustmentCounts, LabelledLatencies, LabelledTotals, Sums
+from costd.metrics.counters import Counter, Histogram, MoneyCounter
 from costd.metrics.gauges import Readings, gauges
 from costd.metrics.usage import UsageByLabels
 
@@ -32,6 +32,12 @@ class Metrics(Collector):
         self._preflights = Counter("costd_preflights", "Preflights answered.", ("decision",))
         self._unmapped = Counter(
             "costd_unmapped_tiers", "Records with a service tier that no price knows, priced at standard."
+        )
+        self._adjustments = Counter("costd_adjustments", "Corrections of records, ever.", ("kind",))
+        self._adjusted = MoneyCounter(
+            "costd_adjusted_cost_usd",
+            "By how much corrections raised and lowered costs, ever, in USD.",
+            ("kind", "direction"),
         )
         self._failed = Counter("costd_commits_failed", "Transactions that the storage refused.")
         self._commit_seconds = Histogram(
@@ -77,6 +83,13 @@ class Metrics(Collector):
             self._commit_records.observe(records)
         self._commit_seconds.observe(duration_s)
         self._usage.add(sums)
+
+    def adjusted(self, adjustments: AdjustmentCounts) -> None:
+        """Corrections are durable, or were when the daemon started."""
+        for kind, count in adjustments.counts.items():
+            self._adjustments.add((kind,), count)
+            self._adjusted.add((kind, "up"), adjustments.up_nano[kind])
+            self._adjusted.add((kind, "down"), adjustments.down_nano[kind])
 
     def commit_failed(self, doors: Sequence[str]) -> None:
         """A transaction was refused by the storage; `doors` are those of its records."""

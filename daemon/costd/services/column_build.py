@@ -14,9 +14,10 @@ from typing import NamedTuple, TypeVar
 from costd.domain.access import Caller
 from costd.domain.batch import COUNT_COLUMNS, UNKNOWN, Batch
 from costd.domain.errors import Forbidden, Invalid, Refused
-from costd.domain.money import MAX_RECORD_NANO, round_half_even
+from costd.domain.money import MAX_RECORD_NANO
 from costd.domain.pricebook import PriceBook, Quote
 from costd.domain.rates import Context, Linear
+from costd.domain.rerating import linear_cost
 from costd.domain.series import Series
 from costd.domain.usage import TimeLimits, Usage, fingerprint, own_content, shared_content
 from costd.services.metering import Metering
@@ -130,7 +131,7 @@ class ColumnBuild:
                     by_hand.add(record)
                     continue
             else:
-                cost = _cost(linear, in_, out, read, write, reasoning)
+                cost = linear_cost(linear, in_, out, read, write, reasoning)
                 if cost is None or cost > MAX_RECORD_NANO:
                     by_hand.add(record)
                     continue
@@ -255,22 +256,6 @@ def _units_text(in_: int, out: int, read: int, write: int, reasoning: int) -> st
         ("output_tokens", out),
     )
     return ";".join([f"{name}={count}" for name, count in named if count])
-
-
-def _cost(linear: Linear, in_: int, out: int, read: int, write: int, reasoning: int) -> int | None:
-    """The cost by factors; None where a count above zero has no rate."""
-    factors = linear.brackets[0]
-    for at, threshold in enumerate(linear.thresholds):
-        if in_ > threshold:
-            factors = linear.brackets[at + 1]
-    total = in_ * factors[0] + out * factors[1]
-    if read or write or reasoning:
-        total += read * factors[2] + write * factors[3] + reasoning * factors[4]
-    if not linear.all_rated:
-        counts = (in_, out, read, write, reasoning)
-        if any(count and not rated for count, rated in zip(counts, linear.rated, strict=True)):
-            return None
-    return total if linear.denominator == 1 else round_half_even(total, linear.denominator)
 
 
 def _pick(column: Sequence[T], kept: Sequence[int]) -> Sequence[T]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from costd.domain.days import month_of_hour
 from costd.domain.ids import new_commit_id
 from costd.domain.money import NANO_PER_USD, round_half_even
-from costd.domain.rollup import ROLLUP_AMOUNTS, Sums
+from costd.domain.rollup import ROLLUP_AMOUNTS, AdjustmentCounts, Sums
 from costd.domain.series import Series
 from costd.store.rows import insert_rows
 
@@ -51,6 +51,9 @@ class Commit:
         self.next_seq = first_seq
         self.sums: dict[tuple[int, int], Sums] = {}
         self.units: dict[tuple[int, int, str], int] = {}
+        #: What corrections add to rollups: apart from what records do, because counters show only those.
+        self.corrected: dict[tuple[int, int], list[int]] = {}
+        self.adjustments = AdjustmentCounts()
         self.interned: list[Series] = []
         self.newest: dict[tuple[int, str], int] = {}
         #: The last rollup (hour, series) that is in the totals already: what is added up to it must go there as well.
@@ -97,17 +100,19 @@ class Commit:
         key = (hour, series_id, unit)
         self.units[key] = self.units.get(key, 0) + micro_units(quantity)
 
+    def correct_rollup(self, hour: int, series_id: int, amounts: Sequence[int]) -> None:
+        """Add the `amounts` of a correction, which may be below zero, to the rollup of this hour and series."""
+        held = self.corrected.setdefault((hour, series_id), [0] * len(ROLLUP_AMOUNTS))
+        held[:] = map(int.__add__, held, amounts)
+
     def seal(self) -> None:
         """Write the rollups and the commit's own row."""
         if self.sums:
-            rows = [(*key, *_split_cost(sums.amounts)) for key, sums in self.sums.items()]
-            insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
-            late = [row for row in rows if row[:2] <= self.totalled]
-            insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, [row[1:] for row in late], ADD_AMOUNTS)
-            late_days = [(row[0] // 24, *row[1:]) for row in late]
-            insert_rows(self.connection, _INTO_ROLLUP_DAY, 15, late_days, ADD_AMOUNTS)
-            late_months = [(month_of_hour(row[0]), *row[1:]) for row in late]
-            insert_rows(self.connection, _INTO_ROLLUP_MONTH, 15, late_months, ADD_AMOUNTS)
+            self._add_to_rollups([(*key, *split_cost(sums.amounts)) for key, sums in self.sums.items()])
+        if self.corrected:
+            rows = [(*key, *split_cost(amounts)) for key, amounts in self.corrected.items()]
+            self._add_to_rollups(rows)
+            insert_rows(self.connection, _INTO_SERIES_ADJUSTED, 14, [row[1:] for row in rows], ADD_AMOUNTS)
         if self.units:
             unit_rows = [(*key, *divmod(micro, MICRO)) for key, micro in self.units.items()]
             insert_rows(self.connection, _INTO_ROLLUP_UNIT, 5, unit_rows, _ADD_ROLLUP_UNIT)
@@ -119,6 +124,16 @@ class Commit:
         stale = [(org, name, ms) for (org, name), ms in self.newest.items() if self.ledger.lags(org, name, ms)]
         if stale:
             insert_rows(self.connection, INTO_FRESHNESS, 3, stale, RAISE_FRESHNESS)
+
+    def _add_to_rollups(self, rows: list[tuple[int, ...]]) -> None:
+        """Add rows of (hour, series_id, amounts) to their hours and, where an hour is folded already, to what it is in."""
+        insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
+        late = [row for row in rows if row[:2] <= self.totalled]
+        insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, [row[1:] for row in late], ADD_AMOUNTS)
+        late_days = [(row[0] // 24, *row[1:]) for row in late]
+        insert_rows(self.connection, _INTO_ROLLUP_DAY, 15, late_days, ADD_AMOUNTS)
+        late_months = [(month_of_hour(row[0]), *row[1:]) for row in late]
+        insert_rows(self.connection, _INTO_ROLLUP_MONTH, 15, late_months, ADD_AMOUNTS)
 
 
 def event_id_of(connection: sqlite3.Connection, seq: int) -> int:
@@ -137,7 +152,8 @@ def micro_units(quantity: int | Decimal) -> int:
     return round_half_even(numerator * MICRO, denominator)
 
 
-def _split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
+def split_cost(amounts: Sequence[int]) -> tuple[int, ...]:
+    """ROLLUP_AMOUNTS as the columns of sums, where the cost is whole USD and nano-USD, the latter never below zero."""
     requests, errors, in_, out, read, write, reasoning, cost_nano, unpriced, unrated, latency_ms, timed = amounts
     usd, nano = divmod(cost_nano, NANO_PER_USD)
     return requests, errors, in_, out, read, write, reasoning, usd, nano, unpriced, unrated, latency_ms, timed
@@ -152,6 +168,7 @@ AMOUNT_COLUMNS = (
 _INTO_ROLLUP = f"INSERT INTO rollup (hour, series_id, {AMOUNT_COLUMNS})"
 _INTO_ROLLUP_MONTH = f"INSERT INTO rollup_month (month, series_id, {AMOUNT_COLUMNS})"
 _INTO_ROLLUP_DAY = f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS})"
+_INTO_SERIES_ADJUSTED = f"INSERT INTO series_adjusted (series_id, {AMOUNT_COLUMNS})"
 _INTO_SERIES_TOTAL = f"INSERT INTO series_total (series_id, {AMOUNT_COLUMNS})"
 ADD_AMOUNTS = (
     " ON CONFLICT DO UPDATE SET "

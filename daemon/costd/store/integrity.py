@@ -108,6 +108,14 @@ def _compare_units(connection: sqlite3.Connection) -> list[str]:
         for unit, quantity in json.loads(extra).get("units", {}).items():
             key = (hour, series, unit)
             expected[key] = expected.get(key, 0) + micro_units(Decimal(quantity))
+    corrections = connection.execute(
+        "SELECT at_ms / 3600000, series_id, units FROM adjustment WHERE units IS NOT NULL AND at_ms >= ?",
+        (from_hour * 3_600_000,),
+    )
+    for hour, series, units in corrections:
+        for unit, quantity in json.loads(units).items():
+            key = (hour, series, unit)
+            expected[key] = expected.get(key, 0) + micro_units(Decimal(quantity))
     findings = []
     held = connection.execute(
         "SELECT hour, series_id, unit, whole, micro FROM rollup_unit WHERE hour >= ?", (from_hour,)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from costd.domain.money import NANO_PER_USD
-from costd.domain.rollup import LATENCY_BOUNDS_MS, LabelledLatencies, LabelledTotals
+from costd.domain.rollup import LATENCY_BOUNDS_MS, AdjustmentCounts, LabelledLatencies, LabelledTotals
 from costd.domain.series import DIMENSIONS
 from costd.store.commit import ADD_AMOUNTS, AMOUNT_COLUMNS, Commit
 from costd.store.rows import insert_rows
@@ -98,6 +98,17 @@ def load_totals(connection: sqlite3.Connection, labels: Sequence[str]) -> Iterat
         yield LabelledTotals(tuple(row[: len(labels)]), amounts)
 
 
+def load_adjustments(connection: sqlite3.Connection) -> AdjustmentCounts:
+    """All corrections there ever were."""
+    counts = AdjustmentCounts()
+    for kind, adjustments, *halves in connection.execute(
+        "SELECT kind, adjustments, up_usd, up_nano, down_usd, down_nano FROM adjustment_total"
+    ):
+        up_usd, up_nano, down_usd, down_nano = halves
+        counts.add(kind, adjustments, up_usd * NANO_PER_USD + up_nano, down_usd * NANO_PER_USD + down_nano)
+    return counts
+
+
 def load_latencies(connection: sqlite3.Connection, labels: Sequence[str]) -> Iterator[LabelledLatencies]:
     """How many latencies there ever were in each bucket, by label set.
 
@@ -117,8 +128,10 @@ def load_latencies(connection: sqlite3.Connection, labels: Sequence[str]) -> Ite
 _COLUMNS = AMOUNT_COLUMNS.split(", ")
 _USD = _COLUMNS.index("cost_usd")
 _SUMS = ", ".join(f"sum(t.{name})" for name in _COLUMNS)
+#: Without corrections: the counters that continue from this show what was recorded.
 _TOTALS = (
     f"SELECT series_id, {AMOUNT_COLUMNS} FROM series_total UNION ALL "
+    f"SELECT series_id, {', '.join(f'-{name}' for name in _COLUMNS)} FROM series_adjusted UNION ALL "
     f"SELECT series_id, {AMOUNT_COLUMNS} FROM rollup WHERE (hour, series_id) > (?, ?)"
 )
 _FOLD = (

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from costd.clock import Clock
 from costd.domain.errors import CostdError, OutOfSpace, Refused, Unavailable
-from costd.domain.rollup import Sums
+from costd.domain.rollup import AdjustmentCounts, Sums
 from costd.store import connection as database
 from costd.store.batches import OUTCOME_WORDS, BatchStored, ColumnBatch, store_batch
 from costd.store.commit import Change, Commit
@@ -53,6 +53,9 @@ class CommitObserver(Protocol):
 
         Outcomes are accepted, duplicate and conflict.
         """
+
+    def adjusted(self, adjustments: AdjustmentCounts) -> None:
+        """The corrections of a transaction are durable."""
 
     def commit_failed(self, doors: Sequence[str]) -> None:
         """A transaction was refused by the storage; `doors` are those of its records, one each."""
@@ -250,6 +253,8 @@ class Writer:
                 tally[ticket.work.door, _outcome(ticket.outcome)] += 1
             elif type(ticket.work) is ColumnBatch:
                 tally.update(_batch_outcomes(ticket.work, ticket.outcome))
+        if commit.corrected or commit.adjustments.counts:
+            self._observer.adjusted(commit.adjustments)
         self._observer.committed(list(commit.sums.values()), tally, self._clock.monotonic_s() - started_s)
 
     def _settle_all(self, group: Sequence[Ticket[Any]], error: BaseException) -> None:

@@ -1,0 +1,137 @@
+"""Adjustments: corrections of events, appended in the ledger's sequence; what an event comes to after them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from costd.domain.money import NANO_PER_USD
+from costd.domain.rollup import ROLLUP_AMOUNTS
+from costd.store.commit import Commit
+from costd.store.rows import insert_rows
+
+REPRICE = "reprice"
+VOID = "void"
+
+_COST = ROLLUP_AMOUNTS.index("cost_nano")
+_HOUR_MS = 3_600_000
+
+
+class AdjustmentDraft(NamedTuple):
+    """One correction: what it adds to each of ROLLUP_AMOUNTS, and to units without a column, of an event's series."""
+
+    event_seq: int
+    at_ms: int
+    series_id: int
+    amounts: Sequence[int]
+    units: Sequence[tuple[str, Decimal]] = ()
+    source_id: int | None = None
+
+
+class Corrected(NamedTuple):
+    """What the adjustments of an event come to: to be added to what the event says."""
+
+    requests: int
+    cost_nano: int
+    unpriced: int
+    unrated: int
+    source_id: int | None
+
+
+def corrected(connection: sqlite3.Connection, first_seq: int, last_seq: int) -> dict[int, Corrected]:
+    """The events between two numbers that were adjusted, and what it comes to."""
+    rows = connection.execute(
+        # The newest adjustment's source: SQLite takes a bare column from the row that max() came from.
+        "SELECT event_seq, sum(requests), sum(cost_nano), sum(unpriced), sum(unrated), price_source_id, max(seq) "
+        "FROM adjustment WHERE event_seq >= ? AND event_seq <= ? GROUP BY event_seq",
+        (first_seq, last_seq),
+    )
+    return {seq: Corrected(*said) for seq, *said, _ in rows}
+
+
+def newest_adjustment(connection: sqlite3.Connection, first_seq: int, last_seq: int) -> int:
+    """The number of the newest adjustment of these events, 0 where there is none: tells whether any came in between."""
+    row = connection.execute(
+        "SELECT coalesce(max(seq), 0) FROM adjustment WHERE event_seq >= ? AND event_seq <= ?", (first_seq, last_seq)
+    ).fetchone()
+    return int(row[0])
+
+
+def append_adjustments(commit: Commit, kind: str, correction_id: int, drafts: Sequence[AdjustmentDraft]) -> None:
+    """Append corrections, and add them to rollups and totals in the same transaction."""
+    if not drafts:
+        return
+    ids = _event_ids(commit.connection, drafts)
+    first_seq = commit.take_seqs(len(drafts))
+    rows = []
+    up_nano = down_nano = 0
+    for seq, draft in enumerate(drafts, first_seq):
+        hour = draft.at_ms // _HOUR_MS
+        commit.correct_rollup(hour, draft.series_id, draft.amounts)
+        for unit, quantity in draft.units:
+            commit.add_unit_to_rollup(hour, draft.series_id, unit, quantity)
+        units = json.dumps({unit: str(quantity) for unit, quantity in draft.units}) if draft.units else None
+        cost = draft.amounts[_COST]
+        up_nano, down_nano = up_nano + max(0, cost), down_nano + max(0, -cost)
+        rows.append(
+            (
+                seq,
+                draft.event_seq,
+                ids[draft.event_seq],
+                draft.at_ms,
+                draft.series_id,
+                kind,
+                *draft.amounts,
+                units,
+                draft.source_id,
+                correction_id,
+            )
+        )
+    insert_rows(commit.connection, _INTO_ADJUSTMENT, 21, rows)
+    commit.adjustments.add(kind, len(drafts), up_nano, down_nano)
+    halves = (*divmod(up_nano, NANO_PER_USD), *divmod(down_nano, NANO_PER_USD))
+    commit.connection.execute(_INTO_TOTAL, (kind, len(drafts), *halves))
+    commit.connection.execute(_INTO_CORRECTION, (len(drafts), *_carried(halves), correction_id))
+
+
+def _carried(halves: tuple[int, ...]) -> tuple[int, ...]:
+    up_usd, up_nano, down_usd, down_nano = halves
+    return up_usd, up_nano, up_nano, down_usd, down_nano, down_nano
+
+
+def _event_ids(connection: sqlite3.Connection, drafts: Sequence[AdjustmentDraft]) -> dict[int, bytes]:
+    """The public ids of the events of drafts, which ascend; a commit is looked up once for all of its events."""
+    ids: dict[int, bytes] = {}
+    base, last = 0, -1
+    for draft in drafts:
+        seq = draft.event_seq
+        if seq > last:
+            first, items, commit_id = connection.execute(_COMMIT_OF, (seq,)).fetchone()
+            base, last = int.from_bytes(commit_id, "big") - first, first + items - 1
+        ids[seq] = (base + seq).to_bytes(16, "big")
+    return ids
+
+
+_COMMIT_OF = "SELECT first_seq, items, id FROM ledger_commit WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1"
+_INTO_ADJUSTMENT = (
+    "INSERT INTO adjustment (seq, event_seq, event_id, at_ms, series_id, kind, requests, errors, input_tokens, "
+    "output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_nano, unpriced, unrated, latency_ms, "
+    "timed, units, price_source_id, correction_id)"
+)
+_INTO_TOTAL = (
+    "INSERT INTO adjustment_total (kind, adjustments, up_usd, up_nano, down_usd, down_nano) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET adjustments = adjustments + excluded.adjustments, "
+    f"up_usd = up_usd + excluded.up_usd + (up_nano + excluded.up_nano) / {NANO_PER_USD}, "
+    f"up_nano = (up_nano + excluded.up_nano) % {NANO_PER_USD}, "
+    f"down_usd = down_usd + excluded.down_usd + (down_nano + excluded.down_nano) / {NANO_PER_USD}, "
+    f"down_nano = (down_nano + excluded.down_nano) % {NANO_PER_USD}"
+)
+_INTO_CORRECTION = (
+    "UPDATE correction SET adjusted = adjusted + ?, "
+    f"up_usd = up_usd + ? + (up_nano + ?) / {NANO_PER_USD}, up_nano = (up_nano + ?) % {NANO_PER_USD}, "
+    f"down_usd = down_usd + ? + (down_nano + ?) / {NANO_PER_USD}, down_nano = (down_nano + ?) % {NANO_PER_USD} "
+    "WHERE id = ?"
+)
