@@ -26,6 +26,7 @@ from costd.services.admin_key import ADMIN_KEY_NAME, ensure_admin_key
 from costd.services.admission import Admission
 from costd.services.batching import Batching
 from costd.services.catalog import Catalog
+from costd.services.catalog_lists import CatalogLists
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -114,7 +115,8 @@ class Core:
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),
                 admission=Admission(prices, clock, metrics),
                 months=Months(self.writer, metrics),
-                catalog=Catalog(self.writer),
+                catalog=Catalog(self.writer, self.readers),
+                catalog_lists=CatalogLists(self.readers, clock),
                 reports=Reports(self.readers, self.writer, clock),
                 spending=Spending(self.readers, clock, prices),
                 usage_log=UsageLog(self.readers),

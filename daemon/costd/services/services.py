@@ -11,6 +11,7 @@ from costd.services.access import Access
 from costd.services.admission import Admission
 from costd.services.batching import Batching
 from costd.services.catalog import Catalog
+from costd.services.catalog_lists import CatalogLists
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -34,6 +35,7 @@ class Services:
     admission: Admission
     months: Months
     catalog: Catalog
+    catalog_lists: CatalogLists
     reports: Reports
     spending: Spending
     usage_log: UsageLog

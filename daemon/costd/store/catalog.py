@@ -1,8 +1,11 @@
-"""The catalog: users and projects under the names their applications gave them."""
+"""The catalog: users, projects, teams and workspaces, and what applications say of their own users and projects."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from costd.store.commit import Commit
 
@@ -17,6 +20,7 @@ class UserRecord:
     full_name: str | None = None
     created_ms: int = 0
     updated_ms: int = 0
+    team_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,37 @@ class ProjectRecord:
     updated_ms: int = 0
 
 
+class Kind(NamedTuple):
+    """One of the catalog's four kinds: its table, the column of its ids, and the columns an admin may set."""
+
+    name: str
+    table: str
+    id_column: str
+    columns: tuple[str, ...]
+
+    @property
+    def has_apps(self) -> bool:
+        """Whether its ids are an application's own: the same id may stand for something else in another."""
+        return self.id_column == "external_id"
+
+
+USER = Kind("user", "catalog_user", "external_id", ("email", "full_name", "team_id"))
+PROJECT = Kind("project", "catalog_project", "external_id", ("name", "team_id", "workspace_id"))
+TEAM = Kind("team", "catalog_team", "team_id", ("name", "workspace_id"))
+WORKSPACE = Kind("workspace", "catalog_workspace", "workspace_id", ("name",))
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (USER, PROJECT, TEAM, WORKSPACE)})
+
+#: A project that nobody registered and no admin has assigned.
+IS_UNASSIGNED = "registered = 0 AND coalesce(team_id, '') = '' AND coalesce(workspace_id, '') = ''"
+
+
 def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
     """Create or update a user; what is None is left as it was. Returns the stored record."""
     row = commit.connection.execute(
         "INSERT INTO catalog_user (org_id, source_app, external_id, email, full_name, created_ms, updated_ms, seq) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET email = coalesce(excluded.email, email), "
         "full_name = coalesce(excluded.full_name, full_name), updated_ms = excluded.updated_ms, seq = excluded.seq "
-        "RETURNING email, full_name, created_ms, updated_ms",
+        "RETURNING email, full_name, created_ms, updated_ms, team_id",
         (
             org_id,
             user.source_app,

@@ -1,0 +1,102 @@
+"""What an admin changes in the catalog, one thing at a time, each change with its line in the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from costd.store.catalog import PROJECT, Kind
+from costd.store.commit import Commit
+from costd.store.keys import append_audit
+
+#: What columns are called outside of the ledger, where that is something else.
+_SHOWN: Final = {"team_id": "team", "workspace_id": "workspace", "full_name": "name"}
+#: The audit trail outlives the people in it: it says that these changed, not from what to what.
+_PERSONAL: Final = frozenset({"email", "full_name"})
+
+
+class Key(NamedTuple):
+    """Which thing of a kind; `source_app` is "" for the kinds that know none."""
+
+    source_app: str
+    id: str
+
+
+class Outcome(NamedTuple):
+    """What came of one change."""
+
+    is_new: bool
+    is_changed: bool
+
+
+class Setting(NamedTuple):
+    """New values of columns for things of one kind (None is nothing), and by whom."""
+
+    org_id: int
+    actor: str
+    kind: Kind
+    values: Mapping[str, str | None]
+    #: "set" registers a project as well; "assigned" leaves that as it is.
+    verb: Literal["set", "assigned"]
+
+
+def apply(commit: Commit, setting: Setting, keys: Sequence[Key], only_where: str = "1") -> list[Outcome]:
+    """Create or change these things; those already there must satisfy `only_where`, else they stay as they are."""
+    return [_apply(commit, setting, key, only_where) for key in keys]
+
+
+def _apply(commit: Commit, setting: Setting, key: Key, only_where: str) -> Outcome:
+    kind = setting.kind
+    where, values = _at(setting, key)
+    columns = ", ".join((*kind.columns, *(("registered",) if kind is PROJECT else ())))
+    row = commit.connection.execute(
+        f"SELECT {only_where}, {columns} FROM {kind.table} WHERE {where}", values
+    ).fetchone()
+    if row is None:
+        _insert(commit, setting, key)
+        _say(commit, setting, key, {name: (None, value) for name, value in setting.values.items()})
+        return Outcome(is_new=True, is_changed=True)
+    applies, *held = row
+    before = dict(zip(kind.columns, held, strict=False))
+    changes = {name: (before[name], value) for name, value in setting.values.items() if (before[name] or None) != value}
+    registers = kind is PROJECT and setting.verb == "set" and not held[-1]
+    if not applies or not (changes or registers):
+        return Outcome(is_new=False, is_changed=False)
+    changed = "".join(f"{name} = ?, " for name in changes) + ("registered = 1, " if registers else "")
+    commit.connection.execute(
+        f"UPDATE {kind.table} SET {changed}updated_ms = ?, seq = ? WHERE {where}",
+        (*(value for _, value in changes.values()), commit.now_ms, commit.take_seq(), *values),
+    )
+    _say(commit, setting, key, changes)
+    return Outcome(is_new=registers, is_changed=True)
+
+
+def _insert(commit: Commit, setting: Setting, key: Key) -> None:
+    kind = setting.kind
+    row = {
+        "org_id": setting.org_id,
+        **({"source_app": key.source_app} if kind.has_apps else {}),
+        kind.id_column: key.id,
+        **setting.values,
+        **({"registered": 1} if kind is PROJECT else {}),
+        "created_ms": commit.now_ms,
+        "updated_ms": commit.now_ms,
+        "seq": commit.take_seq(),
+    }
+    commit.connection.execute(
+        f"INSERT INTO {kind.table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+    )
+
+
+def _say(commit: Commit, setting: Setting, key: Key, changes: Mapping[str, tuple[str | None, str | None]]) -> None:
+    told: dict[str, object] = {"source_app": key.source_app} if setting.kind.has_apps else {}
+    for name, (before, after) in changes.items():
+        told[_SHOWN.get(name, name)] = "changed" if name in _PERSONAL else {"from": before, "to": after}
+    append_audit(commit, setting.org_id, setting.actor, f"{setting.kind.name}.{setting.verb}", key.id, told)
+
+
+def _at(setting: Setting, key: Key) -> tuple[str, tuple[object, ...]]:
+    kind = setting.kind
+    if kind.has_apps:
+        return f"org_id = ? AND source_app = ? AND {kind.id_column} = ?", (setting.org_id, *key)
+    return f"org_id = ? AND {kind.id_column} = ?", (setting.org_id, key.id)
