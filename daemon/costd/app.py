@@ -27,6 +27,7 @@ from costd.services.admission import Admission
 from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
+from costd.services.exports import Exports
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -105,6 +106,7 @@ class Core:
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             metering = Metering(self.writer, prices, limits, clock, metrics)
+            health = Health(self.writer, self.readers, clock, metrics)
             self.services = Services(
                 config=config,
                 clock=clock,
@@ -120,7 +122,8 @@ class Core:
                 reports=Reports(self.readers, self.writer, clock),
                 spending=Spending(self.readers, clock, prices),
                 usage_log=UsageLog(self.readers),
-                health=Health(self.writer, self.readers, clock, metrics),
+                exports=Exports(self.readers, health),
+                health=health,
             )
             retention = RetentionLimits(
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms

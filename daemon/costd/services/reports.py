@@ -51,15 +51,15 @@ class Reports:
     ) -> Summary:
         """Sums over [since, until) in whole hours, grouped by dimensions and a bucket ("", "hour", "day")."""
         caller.require("read")
-        _check_dimensions(by, "group_by")
-        _check_dimensions(filters or {}, "filters")
+        check_dimensions(by, "group_by")
+        check_dimensions(filters or {}, "filters")
         if len(set(by)) != len(by):
             raise Invalid("group_by", "names a dimension twice")
         if bucket not in BUCKET_HOURS:
             raise Invalid("bucket", 'must be "", "hour" or "day"')
         if since_ms is not None and until_ms is not None and since_ms >= until_ms:
             raise Invalid("until", "must be later than since")
-        period = Period.around(_bounded(since_ms), _bounded(until_ms))
+        period = Period.around(bounded(since_ms), bounded(until_ms))
         with self._readers.snapshot() as connection:
             rows = rollups.summarize(connection, caller.org_id, by, period, filters or {}, bucket)
         return Summary(rows, rollups.total_of(rows))
@@ -85,12 +85,13 @@ class Reports:
         return judging.judge(mine, self._clock.now_ms())
 
 
-def _bounded(moment_ms: int | None) -> int | None:
+def bounded(moment_ms: int | None) -> int | None:
     """A moment as it was asked for, kept within what SQLite's integers hold."""
     return None if moment_ms is None else max(-(2**60), min(2**60, moment_ms))
 
 
-def _check_dimensions(names: Sequence[str] | Mapping[str, str], field: str) -> None:
+def check_dimensions(names: Sequence[str] | Mapping[str, str], field: str) -> None:
+    """Raise Invalid naming `field` unless all of these are dimensions."""
     for name in names:
         if name not in DIMENSIONS:
             raise Invalid(field, f'"{name[:64]}" is not a dimension; there are {", ".join(DIMENSIONS)}')

@@ -12,6 +12,7 @@ from costd.services.admission import Admission
 from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
+from costd.services.exports import Exports
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -39,4 +40,5 @@ class Services:
     reports: Reports
     spending: Spending
     usage_log: UsageLog
+    exports: Exports
     health: Health

@@ -119,7 +119,9 @@ class RpcServer:
     def _methods(self, services: Services) -> dict[str, Endpoint]:
         return {
             **self._usage_methods(services),
-            **self._keyed_methods(QUERY, QueryService(services.reports, services.spending), RecordsService()),
+            **self._keyed_methods(
+                QUERY, QueryService(services.reports, services.spending), RecordsService(services.exports)
+            ),
             **self._keyed_methods(ADMIN, AdminService(services, self.addresses)),
             **self._open_methods(),
         }
