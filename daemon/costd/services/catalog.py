@@ -13,7 +13,7 @@ from costd.services.access import check_binding
 from costd.services.assignment import Assignment, check_assignment, check_id
 from costd.store import catalog as store
 from costd.store import catalog_changes, catalog_lists
-from costd.store.catalog import IS_UNASSIGNED, KINDS, PROJECT, TEAM, USER, WORKSPACE, Kind, ProjectRecord, UserRecord
+from costd.store.catalog import IS_UNASSIGNED, PROJECT, TEAM, USER, WORKSPACE, Kind, ProjectRecord, UserRecord
 from costd.store.catalog_changes import Key, Outcome, Setting
 from costd.store.commit import Change
 from costd.store.reader import Readers
@@ -62,23 +62,20 @@ class Catalog:
             Change(lambda commit: store.upsert_project(commit, caller.org_id, named), control=False)
         )
 
-    def set(self, caller: Caller, kind_name: str, id_: str, source_app: str | None, values: Mapping[str, str]) -> Key:
-        """Create, register or change one thing; "" sets a column to nothing. Needs admin, and blocks.
+    def set(self, caller: Caller, kind: Kind, id_: str, source_app: str | None, values: Mapping[str, str]) -> Key:
+        """Create, register or change one thing; "" sets a value to nothing. Needs admin, and blocks.
 
-        `kind_name` is of KINDS, `values` of its columns. Which thing it was: where `source_app` is None, the one
-        application that has it.
+        `values` are by the names in the kind's `columns`. Which thing it was: where `source_app` is None, the one that
+        just one application has.
         """
         caller.require("admin")
-        kind = KINDS[kind_name]
         check_id(id_, "id")
-        for name, value in values.items():
+        for name, value in (*values.items(), ("source_app", source_app or "")):
             check_string(value, name)
         key = Key("", id_)
         if kind.has_apps:
             key = Key(source_app, id_) if source_app is not None else self._only(caller, kind, id_)
-            check_string(key.source_app, "source_app")
-        setting = _setting(caller, kind, values, "set")
-        self._write(setting, [key])
+        self._write(_setting(caller, kind, values, "set"), [key])
         return key
 
     def assign(self, caller: Caller, wanted: Assignment) -> Assigned:
@@ -115,8 +112,8 @@ class Catalog:
                 _keys_of(catalog_lists.find_keys(connection, caller.org_id, kind, ids, wanted.source_app), kind)
                 for kind, ids in ((USER, wanted.users), (PROJECT, wanted.projects))
             )
-        team = {} if wanted.team is None else {"team_id": wanted.team}
-        workspace = {} if wanted.workspace is None else {"workspace_id": wanted.workspace}
+        team = {} if wanted.team is None else {"team": wanted.team}
+        workspace = {} if wanted.workspace is None else {"workspace": wanted.workspace}
         parts = [
             (_setting(caller, USER, team, "assigned"), users),
             (_setting(caller, PROJECT, {**team, **workspace}, "assigned"), projects),
@@ -132,7 +129,7 @@ class Catalog:
         assert wanted.source_app is not None
         with self._readers.snapshot() as connection:
             keys = catalog_lists.unassigned_projects(connection, caller.org_id, wanted.source_app)
-        values = {"team_id": wanted.team, "workspace_id": wanted.workspace}
+        values = {"team": wanted.team, "workspace": wanted.workspace}
         setting = _setting(caller, PROJECT, {name: value for name, value in values.items() if value}, "assigned")
         outcomes: list[Outcome] = []
         for first in range(0, len(keys), _STEP):

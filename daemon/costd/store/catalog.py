@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 from costd.store.commit import Commit
@@ -38,12 +37,12 @@ class ProjectRecord:
 
 
 class Kind(NamedTuple):
-    """One of the catalog's four kinds: its table, the column of its ids, and the columns an admin may set."""
+    """One of the catalog's four kinds: its table, the column of its ids, and what an admin may set in which column."""
 
     name: str
     table: str
     id_column: str
-    columns: tuple[str, ...]
+    columns: Mapping[str, str]
 
     @property
     def has_apps(self) -> bool:
@@ -51,11 +50,12 @@ class Kind(NamedTuple):
         return self.id_column == "external_id"
 
 
-USER = Kind("user", "catalog_user", "external_id", ("email", "full_name", "team_id"))
-PROJECT = Kind("project", "catalog_project", "external_id", ("name", "team_id", "workspace_id"))
-TEAM = Kind("team", "catalog_team", "team_id", ("name", "workspace_id"))
-WORKSPACE = Kind("workspace", "catalog_workspace", "workspace_id", ("name",))
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (USER, PROJECT, TEAM, WORKSPACE)})
+USER = Kind("user", "catalog_user", "external_id", {"email": "email", "name": "full_name", "team": "team_id"})
+PROJECT = Kind(
+    "project", "catalog_project", "external_id", {"name": "name", "team": "team_id", "workspace": "workspace_id"}
+)
+TEAM = Kind("team", "catalog_team", "team_id", {"name": "name", "workspace": "workspace_id"})
+WORKSPACE = Kind("workspace", "catalog_workspace", "workspace_id", {"name": "name"})
 
 #: A project that nobody registered and no admin has assigned.
 IS_UNASSIGNED = "registered = 0 AND coalesce(team_id, '') = '' AND coalesce(workspace_id, '') = ''"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from costd.store.catalog import PROJECT, Kind
+from costd.store.catalog import PROJECT, USER, Kind
 from costd.store.commit import Commit
 from costd.store.keys import append_audit
 
-#: What columns are called outside of the ledger, where that is something else.
-_SHOWN: Final = {"team_id": "team", "workspace_id": "workspace", "full_name": "name"}
 #: The audit trail outlives the people in it: it says that these changed, not from what to what.
-_PERSONAL: Final = frozenset({"email", "full_name"})
+_PERSONAL = frozenset({(USER.name, "email"), (USER.name, "name")})
 
 
 class Key(NamedTuple):
@@ -30,7 +28,7 @@ class Outcome(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """New values of columns for things of one kind (None is nothing), and by whom."""
+    """New values for things of one kind, by the names in its `columns` (None is nothing), and who says so."""
 
     org_id: int
     actor: str
@@ -47,28 +45,28 @@ def apply(commit: Commit, setting: Setting, keys: Sequence[Key], only_where: str
 
 def _apply(commit: Commit, setting: Setting, key: Key, only_where: str) -> Outcome:
     kind = setting.kind
-    where, values = _at(setting, key)
-    columns = ", ".join((*kind.columns, *(("registered",) if kind is PROJECT else ())))
+    where, place = _at(setting, key)
+    registered = "registered" if kind is PROJECT else "1"
     row = commit.connection.execute(
-        f"SELECT {only_where}, {columns} FROM {kind.table} WHERE {where}", values
+        f"SELECT {only_where}, {registered}, {', '.join(kind.columns.values())} FROM {kind.table} WHERE {where}", place
     ).fetchone()
     if row is None:
         _insert(commit, setting, key)
         _say(commit, setting, key, {name: (None, value) for name, value in setting.values.items()})
         return Outcome(is_new=True, is_changed=True)
-    applies, *held = row
-    before = dict(zip(kind.columns, held, strict=False))
+    applies, is_registered, *held = row
+    before = dict(zip(kind.columns, held, strict=True))
     changes = {name: (before[name], value) for name, value in setting.values.items() if (before[name] or None) != value}
-    registers = kind is PROJECT and setting.verb == "set" and not held[-1]
+    registers = setting.verb == "set" and not is_registered
     if not applies or not (changes or registers):
         return Outcome(is_new=False, is_changed=False)
-    changed = "".join(f"{name} = ?, " for name in changes) + ("registered = 1, " if registers else "")
+    changed = "".join(f"{kind.columns[name]} = ?, " for name in changes) + ("registered = 1, " if registers else "")
     commit.connection.execute(
         f"UPDATE {kind.table} SET {changed}updated_ms = ?, seq = ? WHERE {where}",
-        (*(value for _, value in changes.values()), commit.now_ms, commit.take_seq(), *values),
+        (*(value for _, value in changes.values()), commit.now_ms, commit.take_seq(), *place),
     )
     _say(commit, setting, key, changes)
-    return Outcome(is_new=registers, is_changed=True)
+    return Outcome(is_new=False, is_changed=True)
 
 
 def _insert(commit: Commit, setting: Setting, key: Key) -> None:
@@ -77,7 +75,7 @@ def _insert(commit: Commit, setting: Setting, key: Key) -> None:
         "org_id": setting.org_id,
         **({"source_app": key.source_app} if kind.has_apps else {}),
         kind.id_column: key.id,
-        **setting.values,
+        **{kind.columns[name]: value for name, value in setting.values.items()},
         **({"registered": 1} if kind is PROJECT else {}),
         "created_ms": commit.now_ms,
         "updated_ms": commit.now_ms,
@@ -91,7 +89,8 @@ def _insert(commit: Commit, setting: Setting, key: Key) -> None:
 def _say(commit: Commit, setting: Setting, key: Key, changes: Mapping[str, tuple[str | None, str | None]]) -> None:
     told: dict[str, object] = {"source_app": key.source_app} if setting.kind.has_apps else {}
     for name, (before, after) in changes.items():
-        told[_SHOWN.get(name, name)] = "changed" if name in _PERSONAL else {"from": before, "to": after}
+        is_personal = (setting.kind.name, name) in _PERSONAL
+        told[name] = "changed" if is_personal else {"from": before, "to": after}
     append_audit(commit, setting.org_id, setting.actor, f"{setting.kind.name}.{setting.verb}", key.id, told)
 
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from costd.v1 import admin_pb2 as costd_dot_v1_dot_admin__pb2
+from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -60,6 +61,51 @@ class AdminServiceStub:
                 request_serializer=costd_dot_v1_dot_admin__pb2.CheckRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_admin__pb2.CheckResponse.FromString,
                 _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/costd.v1.AdminService/ListUsers',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.SetUser = channel.unary_unary(
+                '/costd.v1.AdminService/SetUser',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.SetUserRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.CatalogUser.FromString,
+                _registered_method=True)
+        self.ListProjects = channel.unary_unary(
+                '/costd.v1.AdminService/ListProjects',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.ListProjectsRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.ListProjectsResponse.FromString,
+                _registered_method=True)
+        self.SetProject = channel.unary_unary(
+                '/costd.v1.AdminService/SetProject',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.SetProjectRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.CatalogProject.FromString,
+                _registered_method=True)
+        self.ListTeams = channel.unary_unary(
+                '/costd.v1.AdminService/ListTeams',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.ListTeamsRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.ListTeamsResponse.FromString,
+                _registered_method=True)
+        self.SetTeam = channel.unary_unary(
+                '/costd.v1.AdminService/SetTeam',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.SetTeamRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.CatalogTeam.FromString,
+                _registered_method=True)
+        self.ListWorkspaces = channel.unary_unary(
+                '/costd.v1.AdminService/ListWorkspaces',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.ListWorkspacesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.ListWorkspacesResponse.FromString,
+                _registered_method=True)
+        self.SetWorkspace = channel.unary_unary(
+                '/costd.v1.AdminService/SetWorkspace',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.SetWorkspaceRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.CatalogWorkspace.FromString,
+                _registered_method=True)
+        self.Assign = channel.unary_unary(
+                '/costd.v1.AdminService/Assign',
+                request_serializer=costd_dot_v1_dot_catalog__pb2.AssignRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_catalog__pb2.AssignResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -101,6 +147,69 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUsers(self, request, context):
+        """Users of the organization's applications, with the team each is assigned to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUser(self, request, context):
+        """Creates or changes a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProjects(self, request, context):
+        """Projects of the organization's applications, with where each belongs; those nobody has assigned, if wanted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetProject(self, request, context):
+        """Registers or changes a project.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTeams(self, request, context):
+        """Teams, those that are only named somewhere included, with what belongs to each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTeam(self, request, context):
+        """Registers or changes a team.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkspaces(self, request, context):
+        """Workspaces, those that are only named somewhere included, with what belongs to each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetWorkspace(self, request, context):
+        """Registers or changes a workspace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Assign(self, request, context):
+        """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +237,51 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Check,
                     request_deserializer=costd_dot_v1_dot_admin__pb2.CheckRequest.FromString,
                     response_serializer=costd_dot_v1_dot_admin__pb2.CheckResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.ListUsersRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'SetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUser,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.SetUserRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.CatalogUser.SerializeToString,
+            ),
+            'ListProjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProjects,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.ListProjectsRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.ListProjectsResponse.SerializeToString,
+            ),
+            'SetProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetProject,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.SetProjectRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.CatalogProject.SerializeToString,
+            ),
+            'ListTeams': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTeams,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.ListTeamsRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.ListTeamsResponse.SerializeToString,
+            ),
+            'SetTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTeam,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.SetTeamRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.CatalogTeam.SerializeToString,
+            ),
+            'ListWorkspaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkspaces,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.ListWorkspacesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.ListWorkspacesResponse.SerializeToString,
+            ),
+            'SetWorkspace': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetWorkspace,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.SetWorkspaceRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.CatalogWorkspace.SerializeToString,
+            ),
+            'Assign': grpc.unary_unary_rpc_method_handler(
+                    servicer.Assign,
+                    request_deserializer=costd_dot_v1_dot_catalog__pb2.AssignRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_catalog__pb2.AssignResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +420,249 @@ class AdminService:
             '/costd.v1.AdminService/Check',
             costd_dot_v1_dot_admin__pb2.CheckRequest.SerializeToString,
             costd_dot_v1_dot_admin__pb2.CheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListUsers',
+            costd_dot_v1_dot_catalog__pb2.ListUsersRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SetUser',
+            costd_dot_v1_dot_catalog__pb2.SetUserRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.CatalogUser.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListProjects',
+            costd_dot_v1_dot_catalog__pb2.ListProjectsRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.ListProjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SetProject',
+            costd_dot_v1_dot_catalog__pb2.SetProjectRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.CatalogProject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTeams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListTeams',
+            costd_dot_v1_dot_catalog__pb2.ListTeamsRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.ListTeamsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SetTeam',
+            costd_dot_v1_dot_catalog__pb2.SetTeamRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.CatalogTeam.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkspaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListWorkspaces',
+            costd_dot_v1_dot_catalog__pb2.ListWorkspacesRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.ListWorkspacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetWorkspace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SetWorkspace',
+            costd_dot_v1_dot_catalog__pb2.SetWorkspaceRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.CatalogWorkspace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Assign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/Assign',
+            costd_dot_v1_dot_catalog__pb2.AssignRequest.SerializeToString,
+            costd_dot_v1_dot_catalog__pb2.AssignResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ What an operator asks of a daemon."""
 
 from collections import abc as _abc
 from costd.v1 import admin_pb2 as _admin_pb2
+from costd.v1 import catalog_pb2 as _catalog_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -43,6 +44,24 @@ class AdminServiceStub:
     """How the daemon is."""
     Check: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckRequest, _admin_pb2.CheckResponse]
     """Proves that rollups equal events and that the database is sound. Reads the whole ledger."""
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListUsersRequest, _catalog_pb2.ListUsersResponse]
+    """Users of the organization's applications, with the team each is assigned to."""
+    SetUser: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SetUserRequest, _catalog_pb2.CatalogUser]
+    """Creates or changes a user."""
+    ListProjects: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListProjectsRequest, _catalog_pb2.ListProjectsResponse]
+    """Projects of the organization's applications, with where each belongs; those nobody has assigned, if wanted."""
+    SetProject: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SetProjectRequest, _catalog_pb2.CatalogProject]
+    """Registers or changes a project."""
+    ListTeams: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListTeamsRequest, _catalog_pb2.ListTeamsResponse]
+    """Teams, those that are only named somewhere included, with what belongs to each."""
+    SetTeam: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SetTeamRequest, _catalog_pb2.CatalogTeam]
+    """Registers or changes a team."""
+    ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListWorkspacesRequest, _catalog_pb2.ListWorkspacesResponse]
+    """Workspaces, those that are only named somewhere included, with what belongs to each."""
+    SetWorkspace: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SetWorkspaceRequest, _catalog_pb2.CatalogWorkspace]
+    """Registers or changes a workspace."""
+    Assign: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AssignRequest, _catalog_pb2.AssignResponse]
+    """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -59,6 +78,24 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """How the daemon is."""
     Check: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckRequest, _admin_pb2.CheckResponse]  # type: ignore[assignment]
     """Proves that rollups equal events and that the database is sound. Reads the whole ledger."""
+    ListUsers: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListUsersRequest, _catalog_pb2.ListUsersResponse]  # type: ignore[assignment]
+    """Users of the organization's applications, with the team each is assigned to."""
+    SetUser: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SetUserRequest, _catalog_pb2.CatalogUser]  # type: ignore[assignment]
+    """Creates or changes a user."""
+    ListProjects: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListProjectsRequest, _catalog_pb2.ListProjectsResponse]  # type: ignore[assignment]
+    """Projects of the organization's applications, with where each belongs; those nobody has assigned, if wanted."""
+    SetProject: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SetProjectRequest, _catalog_pb2.CatalogProject]  # type: ignore[assignment]
+    """Registers or changes a project."""
+    ListTeams: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListTeamsRequest, _catalog_pb2.ListTeamsResponse]  # type: ignore[assignment]
+    """Teams, those that are only named somewhere included, with what belongs to each."""
+    SetTeam: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SetTeamRequest, _catalog_pb2.CatalogTeam]  # type: ignore[assignment]
+    """Registers or changes a team."""
+    ListWorkspaces: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListWorkspacesRequest, _catalog_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
+    """Workspaces, those that are only named somewhere included, with what belongs to each."""
+    SetWorkspace: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SetWorkspaceRequest, _catalog_pb2.CatalogWorkspace]  # type: ignore[assignment]
+    """Registers or changes a workspace."""
+    Assign: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AssignRequest, _catalog_pb2.AssignResponse]  # type: ignore[assignment]
+    """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -102,5 +139,77 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CheckResponse, _abc.Awaitable[_admin_pb2.CheckResponse]]:
         """Proves that rollups equal events and that the database is sound. Reads the whole ledger."""
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _catalog_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListUsersResponse, _abc.Awaitable[_catalog_pb2.ListUsersResponse]]:
+        """Users of the organization's applications, with the team each is assigned to."""
+
+    @_abc_1.abstractmethod
+    def SetUser(
+        self,
+        request: _catalog_pb2.SetUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CatalogUser, _abc.Awaitable[_catalog_pb2.CatalogUser]]:
+        """Creates or changes a user."""
+
+    @_abc_1.abstractmethod
+    def ListProjects(
+        self,
+        request: _catalog_pb2.ListProjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListProjectsResponse, _abc.Awaitable[_catalog_pb2.ListProjectsResponse]]:
+        """Projects of the organization's applications, with where each belongs; those nobody has assigned, if wanted."""
+
+    @_abc_1.abstractmethod
+    def SetProject(
+        self,
+        request: _catalog_pb2.SetProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CatalogProject, _abc.Awaitable[_catalog_pb2.CatalogProject]]:
+        """Registers or changes a project."""
+
+    @_abc_1.abstractmethod
+    def ListTeams(
+        self,
+        request: _catalog_pb2.ListTeamsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListTeamsResponse, _abc.Awaitable[_catalog_pb2.ListTeamsResponse]]:
+        """Teams, those that are only named somewhere included, with what belongs to each."""
+
+    @_abc_1.abstractmethod
+    def SetTeam(
+        self,
+        request: _catalog_pb2.SetTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CatalogTeam, _abc.Awaitable[_catalog_pb2.CatalogTeam]]:
+        """Registers or changes a team."""
+
+    @_abc_1.abstractmethod
+    def ListWorkspaces(
+        self,
+        request: _catalog_pb2.ListWorkspacesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListWorkspacesResponse, _abc.Awaitable[_catalog_pb2.ListWorkspacesResponse]]:
+        """Workspaces, those that are only named somewhere included, with what belongs to each."""
+
+    @_abc_1.abstractmethod
+    def SetWorkspace(
+        self,
+        request: _catalog_pb2.SetWorkspaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CatalogWorkspace, _abc.Awaitable[_catalog_pb2.CatalogWorkspace]]:
+        """Registers or changes a workspace."""
+
+    @_abc_1.abstractmethod
+    def Assign(
+        self,
+        request: _catalog_pb2.AssignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.AssignResponse, _abc.Awaitable[_catalog_pb2.AssignResponse]]:
+        """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,6 +20,7 @@ from costd.v1 import admin_pb2, query_pb2, usage_pb2
 from costd.wire.rpc import calls, health, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.calls import Endpoint
+from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.query import QueryService
@@ -122,7 +123,9 @@ class RpcServer:
             **self._keyed_methods(
                 QUERY, QueryService(services.reports, services.spending), RecordsService(services.exports)
             ),
-            **self._keyed_methods(ADMIN, AdminService(services, self.addresses)),
+            **self._keyed_methods(
+                ADMIN, AdminService(services, self.addresses), CatalogService(services.catalog, services.catalog_lists)
+            ),
             **self._open_methods(),
         }
 
