@@ -21,6 +21,9 @@ from costd.domain.money import NANO_PER_USD, round_half_even
 from costd.domain.units import PER_REQUEST, Quantity, UnitRegistry
 
 DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
+#: From a Monday's midnight to the first of January 1970, a Thursday.
+_MONDAY_MS = 3 * DAY_MS
 #: Combinations of units remembered for each card; callers use a handful.
 MAX_SHAPES = 64
 
@@ -66,7 +69,18 @@ class Linear(NamedTuple):
 class ModelPrices:
     """One model of a table: which rate card holds at a time, for a context."""
 
-    __slots__ = ("_cards", "_dates", "_minimum", "_prices", "_source_id", "_times", "_units", "_variants", "id")
+    __slots__ = (
+        "_cards",
+        "_dates",
+        "_minimum",
+        "_prices",
+        "_source_id",
+        "_times",
+        "_units",
+        "_variants",
+        "_weeks",
+        "id",
+    )
 
     def __init__(self, raw: Mapping[str, Any], units: UnitRegistry, source_id: int = 0) -> None:
         """Take a model as the table holds it (see costd.store.price_compiler), and the table's units.
@@ -81,10 +95,11 @@ class ModelPrices:
         constraints = [each[0] for each in self._prices] + [each[1] for each in self._variants]
         self._dates = sorted({c[1] * DAY_MS for c in constraints if c and c[0] == "date"})
         self._times = sorted({cut for c in constraints if c and c[0] == "time" for cut in c[1:]})
+        self._weeks = sorted({cut for c in constraints if c and c[0] == "week" for cut in c[1:]})
         minimum = raw.get("minimum")
         self._minimum = Minimum(tuple(minimum[0]), minimum[1]) if minimum else None
         #: As many as there are moments and contexts that mean something to this model.
-        self._cards: dict[tuple[Context, int, int], RateCard] = {}
+        self._cards: dict[tuple[Context, int, int, int], RateCard] = {}
 
     def meaningful(self, context: Context) -> Context:
         """The part of a context that selects some variant of this model."""
@@ -97,6 +112,7 @@ class ModelPrices:
             context,
             bisect_right(self._dates, at_ms) if self._dates else 0,
             bisect_right(self._times, at_ms % DAY_MS) if self._times else 0,
+            bisect_right(self._weeks, (at_ms + _MONDAY_MS) % WEEK_MS) if self._weeks else 0,
         )
         card = self._cards.get(key)
         if card is None:
@@ -106,7 +122,9 @@ class ModelPrices:
 
     def steady_card(self, first_ms: int, last_ms: int, context: Context) -> RateCard | None:
         """The rate card of a whole period, None where it changes within it."""
-        if self._times or (self._dates and bisect_right(self._dates, first_ms) != bisect_right(self._dates, last_ms)):
+        if self._times or self._weeks:
+            return None
+        if self._dates and bisect_right(self._dates, first_ms) != bisect_right(self._dates, last_ms):
             return None
         return self.card(first_ms, context)
 
@@ -141,10 +159,10 @@ def _active(constraint: list[Any] | None, at_ms: int) -> bool:
     if constraint[0] == "date":
         return bool(at_ms >= constraint[1] * DAY_MS)
     start, end = constraint[1:]
-    time_of_day = at_ms % DAY_MS
+    moment = at_ms % DAY_MS if constraint[0] == "time" else (at_ms + _MONDAY_MS) % WEEK_MS
     if end < start:
-        return bool(time_of_day >= start or time_of_day < end)
-    return bool(start <= time_of_day < end)
+        return bool(moment >= start or moment < end)
+    return bool(start <= moment < end)
 
 
 class _PricedUnit(NamedTuple):

@@ -10,8 +10,9 @@ the daemon must not carry. The table is text, so that a change of prices reads w
 Match logic is ["=", text], ["^", text] (starts with), ["$", text] (ends with), ["*", text] (contains),
 ["~", regular expression], ["|", logic, …], ["&", logic, …]; texts are lower case. Prices are
 {"id", "prices": [[constraint, rates], …], "variants"?: [[when, constraint, rates], …], "minimum"?}. A constraint is
-null, ["date", first day as days since 1970] or ["time", from, until] (milliseconds of the UTC day, wrapping). Rates map
-a unit to [mantissa, power of ten, [threshold, mantissa, power of ten], …]: exact USD for the unit's `per`.
+null, ["date", first day as days since 1970], ["time", from, until] (milliseconds of the UTC day, wrapping) or ["week",
+from, until] (milliseconds of the UTC week from Monday on, wrapping; for tables of other sources). Rates map a unit to
+[mantissa, power of ten, [threshold, mantissa, power of ten], …]: exact USD for the unit's `per`.
 """
 
 from __future__ import annotations
