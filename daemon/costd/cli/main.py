@@ -58,6 +58,7 @@ COMMANDS = MappingProxyType(
         "status": ("costd.cli.status", "Show how a daemon is."),
         "report": ("costd.cli.report", "Show what was used and what it cost."),
         "show": ("costd.cli.show", "Show one record."),
+        "export": ("costd.cli.export", "Write single records, as JSON Lines or CSV."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),
         "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),
     }
