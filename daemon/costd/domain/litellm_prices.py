@@ -104,7 +104,7 @@ class _Compiler:
     def __init__(self, units: UnitRegistry) -> None:
         self._units = units
         self._per = {name: unit.per for name, unit in units.units.items()}
-        #: By provider: (key, prices as JSON, prices).
+        #: By provider: each key with its prices as JSON.
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._used: set[str] = set()
         self._unpriced: list[str] = []
@@ -160,7 +160,7 @@ class _Compiler:
         providers: list[dict[str, Any]] = []
         start = 0
         for provider, section in sections.items():
-            match = {"provider_match": None, "model_match": None, "fallback": []}
+            match: dict[str, Any] = {"provider_match": None, "model_match": None, "fallback": []}
             providers.append({"id": provider, "name": provider, **match, "start": start, "length": len(section)})
             start += len(section)
         listed = {name: [unit.per, dict(sorted(unit.dimensions))] for name, unit in self._units.units.items()}
@@ -175,20 +175,19 @@ class _Compiler:
         return _json(header).encode() + b"\n" + b"".join(sections.values())
 
     def _section(self, provider: str) -> bytes:
-        """The lines of one provider; a key as written comes before another's shorter name."""
+        """The lines of one provider."""
         models = self._models[provider]
-        prices_by_name: dict[str, str] = {}
-        for key, prices in models:
-            prices_by_name.setdefault(key.strip().lower(), prices)
+        owners = _owners([key for key, _ in models], provider)
+        prices_of = dict(models)
         lines: list[str] = []
         for key, prices in models:
             names = [key.strip().lower()]
             if other := other_name(names[0], provider):
-                held = prices_by_name.setdefault(other, prices)
-                if held is prices:
+                owner = owners[other]
+                if owner == key:
                     names.append(other)
-                elif held != prices:
-                    self._hidden.append(Remark(key, "", f'"{other}" of {provider} is another entry, at another price'))
+                elif prices_of[owner] != prices:
+                    self._hidden.append(Remark(key, "", f'"{other}" of {provider} is {owner}, at another price'))
             rule = ["=", names[0]] if len(names) == 1 else ["|", *(["=", name] for name in names)]
             model = _json({"id": key})[:-1] + "," + prices[1:]
             lines.append(f"{_json(rule)}\t{model}\n")
@@ -209,6 +208,17 @@ class _Compiler:
             unknown_fields=dict(sorted(self._unknown.items())),
             units=tuple(sorted(self._used)),
         )
+
+
+def _owners(keys: list[str], provider: str) -> dict[str, str]:
+    """The key that each name leads to: the one written so, else the one with the provider's own id, else the first."""
+    owners: dict[str, str] = {}
+    for key in keys:
+        owners.setdefault(key.strip().lower(), key)
+    for key in sorted(keys, key=lambda each: not each.lower().startswith(f"{provider}/")):
+        if other := other_name(key.strip().lower(), provider):
+            owners.setdefault(other, key)
+    return owners
 
 
 def _json(value: object) -> str:

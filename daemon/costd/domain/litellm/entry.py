@@ -146,9 +146,9 @@ def _unit(base: str, mode: str | None, entry: Mapping[str, object]) -> str:
 
 def _drop_what_tokens_measure(gathered: Gathered) -> None:
     standard = gathered.cards[""]
-    for unit, counted in _INSTEAD_OF_TOKENS.items():
-        if unit == "audio_seconds" and gathered.mode in _AUDIO_MODES:
-            counted = (*counted, "input_tokens", "output_tokens")
+    for unit, tokens in _INSTEAD_OF_TOKENS.items():
+        is_all_audio = unit == "audio_seconds" and gathered.mode in _AUDIO_MODES
+        counted = (*tokens, "input_tokens", "output_tokens") if is_all_audio else tokens
         by = next((each for each in counted if any(standard.get(each, {}).values())), "")
         if unit not in gathered.fields or not by:
             continue
@@ -163,24 +163,17 @@ def _model(gathered: Gathered, per: Mapping[str, int]) -> tuple[dict[str, Any], 
     notes = gathered.notes
     standard = complete(dict(gathered.cards[""]), notes)
     cards = {word: complete(_over(gathered, word), notes) for word in gathered.cards if word}
-    off_peak = {
-        word: complete(
-            {**_over(gathered, word), **{unit: {0: price} for unit, price in gathered.off_peak.items()}}, notes
-        )
-        for word in (gathered.cards if gathered.windows else ())
-    }
+    flat = {unit: {0: price} for unit, price in gathered.off_peak.items()}
+    words = gathered.cards if gathered.windows else ()
+    off_peak = {word: complete({**_over(gathered, word), **flat}, notes) for word in words}
     every = [standard, *cards.values(), *off_peak.values()]
     without_idle_parts(every)
     model: dict[str, Any] = {"prices": [[None, table_rates(standard, per)]]}
     if off_peak:
         model["prices"] += [[["week", *span], table_rates(off_peak[""], per)] for span in gathered.windows]
-    variants = [
-        *_variants(standard, {"": standard, **cards}, off_peak, gathered, per),
-        *(
-            [{key: word}, None, table_rates({unit: {0: price}}, per)]
-            for ((key, word), unit), price in gathered.asides.items()
-        ),
-    ]
+    variants = list(_variants(standard, {"": standard, **cards}, off_peak, gathered, per))
+    for ((key, word), unit), price in gathered.asides.items():
+        variants.append([{key: word}, None, table_rates({unit: {0: price}}, per)])
     if variants:
         model["variants"] = variants
     return model, every

@@ -1,8 +1,8 @@
 """The names of price fields in LiteLLM's file: which unit each prices, above how many tokens, and in which context.
 
-A name is a base with modifiers: `input_cost_per_token_above_272k_tokens_priority` is `input_cost_per_token` for calls of
-more than 272,000 input tokens that were served as "priority". Source: litellm's `litellm_core_utils/llm_cost_calc` and
-`cost_calculator.py`.
+A name is a base with modifiers: `input_cost_per_token_above_272k_tokens_priority` is `input_cost_per_token` for calls
+of more than 272,000 input tokens that were served as "priority". Source: litellm's `litellm_core_utils/llm_cost_calc`
+and `cost_calculator.py`.
 """
 
 from __future__ import annotations

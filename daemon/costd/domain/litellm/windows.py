@@ -62,7 +62,7 @@ def _weekdays(value: object) -> frozenset[int]:
     if value is None:
         return frozenset(range(7))
     if not isinstance(value, list):
-        raise ValueError("weekdays must be a list")
+        raise ValueError("weekdays must be a list")  # noqa: TRY004 - whatever is wrong with a file is a ValueError
     days = set()
     for each in value:
         name = each.strip().lower()[:3] if isinstance(each, str) else ""
