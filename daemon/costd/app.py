@@ -33,6 +33,7 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.prices import Prices
 from costd.services.reports import Reports
+from costd.services.repricing import Repricing
 from costd.services.services import Services
 from costd.services.spending import Spending
 from costd.services.upkeep import Upkeep
@@ -119,6 +120,7 @@ class Core:
                 months=Months(self.writer, metrics),
                 catalog=Catalog(self.writer, self.readers),
                 catalog_lists=CatalogLists(self.readers, clock),
+                repricing=Repricing(self.writer, self.readers, prices),
                 reports=Reports(self.readers, self.writer, clock),
                 spending=Spending(self.readers, clock, prices),
                 usage_log=UsageLog(self.readers),

@@ -57,6 +57,7 @@ COMMANDS = MappingProxyType(
         "keys": ("costd.cli.keys", "Make, list and revoke keys."),
         "status": ("costd.cli.status", "Show how a daemon is."),
         "report": ("costd.cli.report", "Show what was used and what it cost."),
+        "void": ("costd.cli.void", "Take a wrong record back."),
         "show": ("costd.cli.show", "Show one record."),
         "export": ("costd.cli.export", "Write single records, as JSON Lines or CSV."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),

@@ -9,30 +9,32 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Tells how far it has come: `done` of `total`, and a few words beside the bar."""
+    """Is told how far a command has come, as often as one likes; `note` stands beside the bar."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show it; as often as one likes."""
-
-
-def _nowhere(done: int, total: int, note: str = "") -> None:
-    """Nobody watches."""
+        """Show `done` of `total`."""
 
 
 @contextmanager
 def progress(what: str, *, shown: bool = True) -> Iterator[Advance]:
-    """A bar for the time of a `with`, gone afterwards; with `shown` False there is none, whatever stderr is."""
+    """A bar until the end of the block, unless it is not `shown` or nobody watches."""
     if not (shown and sys.stderr.isatty()):
-        yield _nowhere
+        yield lambda done, total, note="": None
         return
     from rich.console import Console  # noqa: PLC0415 - commands without a terminal start faster
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -18,6 +18,7 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.prices import Prices
 from costd.services.reports import Reports
+from costd.services.repricing import Repricing
 from costd.services.spending import Spending
 from costd.services.usage_log import UsageLog
 
@@ -38,6 +39,7 @@ class Services:
     catalog: Catalog
     catalog_lists: CatalogLists
     reports: Reports
+    repricing: Repricing
     spending: Spending
     usage_log: UsageLog
     exports: Exports

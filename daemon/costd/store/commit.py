@@ -126,7 +126,7 @@ class Commit:
             insert_rows(self.connection, INTO_FRESHNESS, 3, stale, RAISE_FRESHNESS)
 
     def _add_to_rollups(self, rows: list[tuple[int, ...]]) -> None:
-        """Add rows of (hour, series_id, amounts) to their hours and, where an hour is folded already, to what it is in."""
+        """Add rows of (hour, series_id, amounts) to hours, and to what folded hours are in already."""
         insert_rows(self.connection, _INTO_ROLLUP, 15, rows, ADD_AMOUNTS)
         late = [row for row in rows if row[:2] <= self.totalled]
         insert_rows(self.connection, _INTO_SERIES_TOTAL, 14, [row[1:] for row in late], ADD_AMOUNTS)

@@ -14,12 +14,19 @@ from costd.store.requests import shown_request_id, stored_request_id
 _SELECT = f"""
 SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.reasoning_tokens,
        e.cost_nano, e.latency_ms, e.extra, q.request_id, coalesce(p.kind, ''), coalesce(p.version, ''),
-       c.first_seq, c.id, c.at_ms, {", ".join(f"s.{name}" for name in DIMENSIONS)}
+       c.first_seq, c.id, c.at_ms,
+       (SELECT sum(a.cost_nano) FROM adjustment a WHERE a.event_seq = e.seq),
+       (SELECT sum(a.unpriced) FROM adjustment a WHERE a.event_seq = e.seq),
+       (SELECT sum(a.requests) FROM adjustment a WHERE a.event_seq = e.seq),
+       {", ".join(f"s.{name}" for name in DIMENSIONS)}
 FROM event e
 JOIN series s ON s.id = e.series_id
 JOIN ledger_commit c ON c.first_seq = (SELECT max(first_seq) FROM ledger_commit WHERE first_seq <= e.seq)
 LEFT JOIN request q ON q.seq = e.seq
-LEFT JOIN price_source p ON p.id = e.price_source_id
+LEFT JOIN price_source p ON p.id = coalesce(
+  (SELECT a.price_source_id FROM adjustment a WHERE a.event_seq = e.seq AND a.kind = 'reprice'
+   ORDER BY a.seq DESC LIMIT 1),
+  e.price_source_id)
 WHERE s.org_id = ?
 """
 _UNITS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens")
@@ -27,7 +34,10 @@ _UNITS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tok
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """One record as the ledger keeps it; times in UTC milliseconds, quantities as decimal text."""
+    """One record as the ledger keeps it; times in UTC milliseconds, quantities as decimal text.
+
+    `cost_nano` is after corrections, `recorded_nano` before them; None where it was unpriced.
+    """
 
     event_id: str
     request_id: str
@@ -43,6 +53,9 @@ class EventView:
     job: str
     unrated: list[str] = field(default_factory=list)
     context: dict[str, str] = field(default_factory=dict)
+    recorded_nano: int | None = None
+    is_corrected: bool = False
+    is_void: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +84,19 @@ def events_numbered(connection: sqlite3.Connection, org_id: int, seqs: Sequence[
 
 def find_event(connection: sqlite3.Connection, org_id: int, wanted: str) -> EventView | None:
     """The record with this request id or, failing that, this event id."""
-    row = connection.execute(
-        "SELECT seq FROM request WHERE org_id = ? AND request_id = ?", (org_id, stored_request_id(wanted))
-    ).fetchone()
-    seq = row[0] if row else _seq_of(connection, wanted)
+    seq = find_seq(connection, org_id, wanted)
     if seq is None:
         return None
     found = connection.execute(f"{_SELECT} AND e.seq = ?", (org_id, seq)).fetchone()
     return _view(found) if found else None
+
+
+def find_seq(connection: sqlite3.Connection, org_id: int, wanted: str) -> int | None:
+    """The number that a request id or, failing that, an event id stands for; whose event it is, is not looked at."""
+    row = connection.execute(
+        "SELECT seq FROM request WHERE org_id = ? AND request_id = ?", (org_id, stored_request_id(wanted))
+    ).fetchone()
+    return row[0] if row else _seq_of(connection, wanted)
 
 
 def _seq_of(connection: sqlite3.Connection, event_id: str) -> int | None:
@@ -98,8 +116,9 @@ def _view(row: tuple[object, ...]) -> EventView:
     counts, (cost, latency, extra_text, request_id, source, version, first, commit_id, received), names = (
         rest[:5],
         rest[5:14],
-        rest[14:],
+        rest[17:],
     )
+    cost_change, unpriced, requests = rest[14:17]
     extra = json.loads(str(extra_text)) if extra_text else {}
     dimensions = {name: str(value) for name, value in zip(DIMENSIONS, names, strict=True) if value}
     units = {name: str(count) for name, count in zip(_UNITS, counts, strict=True) if count}
@@ -113,7 +132,7 @@ def _view(row: tuple[object, ...]) -> EventView:
         received_ms=received,  # type: ignore[arg-type]
         dimensions=dimensions,
         units={**units, **extra.get("units", {})},
-        cost_nano=cost,  # type: ignore[arg-type]
+        cost_nano=_corrected(cost, cost_change, unpriced),  # type: ignore[arg-type]
         cost_source=str(source),
         price_version=str(version),
         latency_ms=latency,  # type: ignore[arg-type]
@@ -121,4 +140,14 @@ def _view(row: tuple[object, ...]) -> EventView:
         job=extra.get("job", ""),
         unrated=extra.get("unrated", []),
         context=extra.get("context", {}),
+        recorded_nano=cost,  # type: ignore[arg-type]
+        is_corrected=cost_change is not None,
+        is_void=bool(requests),
     )
+
+
+def _corrected(cost: int | None, change: int | None, unpriced: int | None) -> int | None:
+    """A cost after corrections, which changed it and whether it is unpriced."""
+    if change is None:
+        return cost
+    return (cost or 0) + change if (cost is None) + (unpriced or 0) == 0 else None

@@ -44,7 +44,10 @@ class RatingBlock(NamedTuple):
 class RatingSource:
     """Reads events of the series wanted, made in a span, block by block; each block on a snapshot of its caller's."""
 
-    def __init__(self, connection: sqlite3.Connection, wanted: Wanted, span: Span) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, wanted: Wanted, span: Span, through_seq: int | None = None
+    ) -> None:
+        """`through_seq` is the last event to look at, None for the last there is."""
         where, values = wanted.where()
         names = ", ".join(f"s.{name}" for name in Series._fields)
         rows = connection.execute(f"SELECT s.id, {names} FROM series s WHERE {where}", values)
@@ -56,8 +59,9 @@ class RatingSource:
         self.fixed_sources = frozenset(row[0] for row in found)
         start_ms = -_FAR_MS if span.start_ms is None else span.start_ms
         end_ms = _FAR_MS if span.end_ms is None else span.end_ms
-        #: The last event there is.
-        self.through_seq = int(connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0])
+        newest = int(connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0])
+        #: The last event to look at.
+        self.through_seq = newest if through_seq is None else min(newest, through_seq)
         ranges = Blocks(connection).ranges(start_ms, end_ms, frozenset(self.series) if wanted.filters else None)
         self._ranges = [(first, min(last, self.through_seq)) for first, last in ranges if first <= self.through_seq]
         self._span = (start_ms, end_ms)

@@ -5,6 +5,7 @@ import warnings
 
 from costd.v1 import admin_pb2 as costd_dot_v1_dot_admin__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
+from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -105,6 +106,21 @@ class AdminServiceStub:
                 '/costd.v1.AdminService/Assign',
                 request_serializer=costd_dot_v1_dot_catalog__pb2.AssignRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_catalog__pb2.AssignResponse.FromString,
+                _registered_method=True)
+        self.Reprice = channel.unary_stream(
+                '/costd.v1.AdminService/Reprice',
+                request_serializer=costd_dot_v1_dot_correction__pb2.RepriceRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_correction__pb2.RepriceProgress.FromString,
+                _registered_method=True)
+        self.WhatIf = channel.unary_stream(
+                '/costd.v1.AdminService/WhatIf',
+                request_serializer=costd_dot_v1_dot_correction__pb2.WhatIfRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_correction__pb2.RepriceProgress.FromString,
+                _registered_method=True)
+        self.Void = channel.unary_unary(
+                '/costd.v1.AdminService/Void',
+                request_serializer=costd_dot_v1_dot_correction__pb2.VoidRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_correction__pb2.VoidResponse.FromString,
                 _registered_method=True)
 
 
@@ -210,6 +226,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reprice(self, request, context):
+        """Rates recorded usage again and appends what changes; never edits. The same request goes on where it was stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WhatIf(self, request, context):
+        """What the same traffic would have cost on another model; changes nothing. Needs a key with the role "read" only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Void(self, request, context):
+        """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -282,6 +319,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Assign,
                     request_deserializer=costd_dot_v1_dot_catalog__pb2.AssignRequest.FromString,
                     response_serializer=costd_dot_v1_dot_catalog__pb2.AssignResponse.SerializeToString,
+            ),
+            'Reprice': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reprice,
+                    request_deserializer=costd_dot_v1_dot_correction__pb2.RepriceRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_correction__pb2.RepriceProgress.SerializeToString,
+            ),
+            'WhatIf': grpc.unary_stream_rpc_method_handler(
+                    servicer.WhatIf,
+                    request_deserializer=costd_dot_v1_dot_correction__pb2.WhatIfRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_correction__pb2.RepriceProgress.SerializeToString,
+            ),
+            'Void': grpc.unary_unary_rpc_method_handler(
+                    servicer.Void,
+                    request_deserializer=costd_dot_v1_dot_correction__pb2.VoidRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_correction__pb2.VoidResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -663,6 +715,87 @@ class AdminService:
             '/costd.v1.AdminService/Assign',
             costd_dot_v1_dot_catalog__pb2.AssignRequest.SerializeToString,
             costd_dot_v1_dot_catalog__pb2.AssignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reprice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/costd.v1.AdminService/Reprice',
+            costd_dot_v1_dot_correction__pb2.RepriceRequest.SerializeToString,
+            costd_dot_v1_dot_correction__pb2.RepriceProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatIf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/costd.v1.AdminService/WhatIf',
+            costd_dot_v1_dot_correction__pb2.WhatIfRequest.SerializeToString,
+            costd_dot_v1_dot_correction__pb2.RepriceProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Void(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/Void',
+            costd_dot_v1_dot_correction__pb2.VoidRequest.SerializeToString,
+            costd_dot_v1_dot_correction__pb2.VoidResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ What an operator asks of a daemon."""
 from collections import abc as _abc
 from costd.v1 import admin_pb2 as _admin_pb2
 from costd.v1 import catalog_pb2 as _catalog_pb2
+from costd.v1 import correction_pb2 as _correction_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -62,6 +63,12 @@ class AdminServiceStub:
     """Registers or changes a workspace."""
     Assign: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AssignRequest, _catalog_pb2.AssignResponse]
     """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them."""
+    Reprice: _grpc.UnaryStreamMultiCallable[_correction_pb2.RepriceRequest, _correction_pb2.RepriceProgress]
+    """Rates recorded usage again and appends what changes; never edits. The same request goes on where it was stopped."""
+    WhatIf: _grpc.UnaryStreamMultiCallable[_correction_pb2.WhatIfRequest, _correction_pb2.RepriceProgress]
+    """What the same traffic would have cost on another model; changes nothing. Needs a key with the role "read" only."""
+    Void: _grpc.UnaryUnaryMultiCallable[_correction_pb2.VoidRequest, _correction_pb2.VoidResponse]
+    """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -96,6 +103,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Registers or changes a workspace."""
     Assign: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AssignRequest, _catalog_pb2.AssignResponse]  # type: ignore[assignment]
     """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them."""
+    Reprice: _aio.UnaryStreamMultiCallable[_correction_pb2.RepriceRequest, _correction_pb2.RepriceProgress]  # type: ignore[assignment]
+    """Rates recorded usage again and appends what changes; never edits. The same request goes on where it was stopped."""
+    WhatIf: _aio.UnaryStreamMultiCallable[_correction_pb2.WhatIfRequest, _correction_pb2.RepriceProgress]  # type: ignore[assignment]
+    """What the same traffic would have cost on another model; changes nothing. Needs a key with the role "read" only."""
+    Void: _aio.UnaryUnaryMultiCallable[_correction_pb2.VoidRequest, _correction_pb2.VoidResponse]  # type: ignore[assignment]
+    """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -211,5 +224,29 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.AssignResponse, _abc.Awaitable[_catalog_pb2.AssignResponse]]:
         """Assigns users and projects to a team, projects and teams to a workspace; their history moves with them."""
+
+    @_abc_1.abstractmethod
+    def Reprice(
+        self,
+        request: _correction_pb2.RepriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_correction_pb2.RepriceProgress], _abc.AsyncIterator[_correction_pb2.RepriceProgress]]:
+        """Rates recorded usage again and appends what changes; never edits. The same request goes on where it was stopped."""
+
+    @_abc_1.abstractmethod
+    def WhatIf(
+        self,
+        request: _correction_pb2.WhatIfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_correction_pb2.RepriceProgress], _abc.AsyncIterator[_correction_pb2.RepriceProgress]]:
+        """What the same traffic would have cost on another model; changes nothing. Needs a key with the role "read" only."""
+
+    @_abc_1.abstractmethod
+    def Void(
+        self,
+        request: _correction_pb2.VoidRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_correction_pb2.VoidResponse, _abc.Awaitable[_correction_pb2.VoidResponse]]:
+        """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ostd/v1/records.proto\x12\x08\x63ostd.v1\"\xb9\x04\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x13\n\x0breceived_ms\x18\x04 \x01(\x03\x12\x33\n\ndimensions\x18\x05 \x03(\x0b\x32\x1f.costd.v1.Event.DimensionsEntry\x12)\n\x05units\x18\x06 \x03(\x0b\x32\x1a.costd.v1.Event.UnitsEntry\x12\x1a\n\rcost_nano_usd\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63ost_source\x18\x08 \x01(\t\x12\x15\n\rprice_version\x18\t \x01(\t\x12\x17\n\nlatency_ms\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06status\x18\x0b \x01(\t\x12\x0b\n\x03job\x18\x0c \x01(\t\x12\x15\n\runrated_units\x18\r \x03(\t\x12\x38\n\rprice_context\x18\x0e \x03(\x0b\x32!.costd.v1.Event.PriceContextEntry\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_cost_nano_usdB\r\n\x0b_latency_ms\"\xea\x01\n\rExportRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\x15\n\x08since_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_ms\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x35\n\x07\x66ilters\x18\x04 \x03(\x0b\x32$.costd.v1.ExportRequest.FiltersEntry\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x03\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_since_msB\x0b\n\t_until_ms\"Z\n\x0b\x45xportChunk\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x12\x0f\n\x07records\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\x12\r\n\x05start\x18\x04 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x03\"\x8f\x01\n\x0bTailRequest\x12\x33\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\".costd.v1.TailRequest.FiltersEntry\x12\x0c\n\x04last\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x0bTailMessage\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.costd.v1.Event\x12\x10\n\x08position\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ostd/v1/records.proto\x12\x08\x63ostd.v1\"\x9a\x05\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\x13\n\x0breceived_ms\x18\x04 \x01(\x03\x12\x33\n\ndimensions\x18\x05 \x03(\x0b\x32\x1f.costd.v1.Event.DimensionsEntry\x12)\n\x05units\x18\x06 \x03(\x0b\x32\x1a.costd.v1.Event.UnitsEntry\x12\x1a\n\rcost_nano_usd\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63ost_source\x18\x08 \x01(\t\x12\x15\n\rprice_version\x18\t \x01(\t\x12\x17\n\nlatency_ms\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06status\x18\x0b \x01(\t\x12\x0b\n\x03job\x18\x0c \x01(\t\x12\x15\n\runrated_units\x18\r \x03(\t\x12\x38\n\rprice_context\x18\x0e \x03(\x0b\x32!.costd.v1.Event.PriceContextEntry\x12\x11\n\tcorrected\x18\x0f \x01(\x08\x12#\n\x16recorded_cost_nano_usd\x18\x10 \x01(\x03H\x02\x88\x01\x01\x12\x0c\n\x04void\x18\x11 \x01(\x08\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_cost_nano_usdB\r\n\x0b_latency_msB\x19\n\x17_recorded_cost_nano_usd\"\xea\x01\n\rExportRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\x15\n\x08since_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_ms\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x35\n\x07\x66ilters\x18\x04 \x03(\x0b\x32$.costd.v1.ExportRequest.FiltersEntry\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x03\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_since_msB\x0b\n\t_until_ms\"Z\n\x0b\x45xportChunk\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x12\x0f\n\x07records\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\x12\r\n\x05start\x18\x04 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x03\"\x8f\x01\n\x0bTailRequest\x12\x33\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\".costd.v1.TailRequest.FiltersEntry\x12\x0c\n\x04last\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x0bTailMessage\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.costd.v1.Event\x12\x10\n\x08position\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,23 +42,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TAILREQUEST_FILTERSENTRY']._loaded_options = None
   _globals['_TAILREQUEST_FILTERSENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=37
-  _globals['_EVENT']._serialized_end=606
-  _globals['_EVENT_DIMENSIONSENTRY']._serialized_start=425
-  _globals['_EVENT_DIMENSIONSENTRY']._serialized_end=474
-  _globals['_EVENT_UNITSENTRY']._serialized_start=476
-  _globals['_EVENT_UNITSENTRY']._serialized_end=520
-  _globals['_EVENT_PRICECONTEXTENTRY']._serialized_start=522
-  _globals['_EVENT_PRICECONTEXTENTRY']._serialized_end=573
-  _globals['_EXPORTREQUEST']._serialized_start=609
-  _globals['_EXPORTREQUEST']._serialized_end=843
-  _globals['_EXPORTREQUEST_FILTERSENTRY']._serialized_start=771
-  _globals['_EXPORTREQUEST_FILTERSENTRY']._serialized_end=817
-  _globals['_EXPORTCHUNK']._serialized_start=845
-  _globals['_EXPORTCHUNK']._serialized_end=935
-  _globals['_TAILREQUEST']._serialized_start=938
-  _globals['_TAILREQUEST']._serialized_end=1081
-  _globals['_TAILREQUEST_FILTERSENTRY']._serialized_start=771
-  _globals['_TAILREQUEST_FILTERSENTRY']._serialized_end=817
-  _globals['_TAILMESSAGE']._serialized_start=1083
-  _globals['_TAILMESSAGE']._serialized_end=1147
+  _globals['_EVENT']._serialized_end=703
+  _globals['_EVENT_DIMENSIONSENTRY']._serialized_start=495
+  _globals['_EVENT_DIMENSIONSENTRY']._serialized_end=544
+  _globals['_EVENT_UNITSENTRY']._serialized_start=546
+  _globals['_EVENT_UNITSENTRY']._serialized_end=590
+  _globals['_EVENT_PRICECONTEXTENTRY']._serialized_start=592
+  _globals['_EVENT_PRICECONTEXTENTRY']._serialized_end=643
+  _globals['_EXPORTREQUEST']._serialized_start=706
+  _globals['_EXPORTREQUEST']._serialized_end=940
+  _globals['_EXPORTREQUEST_FILTERSENTRY']._serialized_start=868
+  _globals['_EXPORTREQUEST_FILTERSENTRY']._serialized_end=914
+  _globals['_EXPORTCHUNK']._serialized_start=942
+  _globals['_EXPORTCHUNK']._serialized_end=1032
+  _globals['_TAILREQUEST']._serialized_start=1035
+  _globals['_TAILREQUEST']._serialized_end=1178
+  _globals['_TAILREQUEST_FILTERSENTRY']._serialized_start=868
+  _globals['_TAILREQUEST_FILTERSENTRY']._serialized_end=914
+  _globals['_TAILMESSAGE']._serialized_start=1180
+  _globals['_TAILMESSAGE']._serialized_end=1244
 # @@protoc_insertion_point(module_scope)

@@ -98,6 +98,9 @@ class Event(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     UNRATED_UNITS_FIELD_NUMBER: _builtins.int
     PRICE_CONTEXT_FIELD_NUMBER: _builtins.int
+    CORRECTED_FIELD_NUMBER: _builtins.int
+    RECORDED_COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    VOID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The record's own id, a UUID."""
     request_id: _builtins.str
@@ -107,17 +110,25 @@ class Event(_message.Message):
     received_ms: _builtins.int
     """When its record was accepted, UTC milliseconds."""
     cost_nano_usd: _builtins.int
-    """Its cost in nano-USD; absent while no price matches."""
+    """Its cost in nano-USD, after corrections; absent while no price matches."""
     cost_source: _builtins.str
-    """Where the cost came from: "list" (the price list), "caller" or "" (unpriced)."""
+    """Where the cost came from: "override" (a price of the operator's own has a part in it), "file" (an imported price
+    file), "list" (the price list), "caller" or "" (unpriced).
+    """
     price_version: _builtins.str
-    """The version of the price list, where it came from one."""
+    """The version of the list or file, or the number of the revision of the prices."""
     latency_ms: _builtins.int
     """How long the call took, where the caller said."""
     status: _builtins.str
     """The status as the caller sent it."""
     job: _builtins.str
     """The application's own id of the job."""
+    corrected: _builtins.bool
+    """Whether it was corrected since it was recorded: rated again, or taken back."""
+    recorded_cost_nano_usd: _builtins.int
+    """Where it was corrected: its cost as it was recorded; absent if it was unpriced then."""
+    void: _builtins.bool
+    """Whether it was taken back: it costs nothing then, and reports do not count it."""
     @_builtins.property
     def dimensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The dimensions that are not empty, by name."""
@@ -151,19 +162,26 @@ class Event(_message.Message):
         job: _builtins.str = ...,
         unrated_units: _abc.Iterable[_builtins.str] | None = ...,
         price_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        corrected: _builtins.bool = ...,
+        recorded_cost_nano_usd: _builtins.int | None = ...,
+        void: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "cost_nano_usd", b"cost_nano_usd", "latency_ms", b"latency_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_recorded_cost_nano_usd", b"_recorded_cost_nano_usd", "cost_nano_usd", b"cost_nano_usd", "latency_ms", b"latency_ms", "recorded_cost_nano_usd", b"recorded_cost_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "cost_nano_usd", b"cost_nano_usd", "cost_source", b"cost_source", "dimensions", b"dimensions", "event_id", b"event_id", "job", b"job", "latency_ms", b"latency_ms", "price_context", b"price_context", "price_version", b"price_version", "received_ms", b"received_ms", "request_id", b"request_id", "status", b"status", "time_ms", b"time_ms", "units", b"units", "unrated_units", b"unrated_units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_recorded_cost_nano_usd", b"_recorded_cost_nano_usd", "corrected", b"corrected", "cost_nano_usd", b"cost_nano_usd", "cost_source", b"cost_source", "dimensions", b"dimensions", "event_id", b"event_id", "job", b"job", "latency_ms", b"latency_ms", "price_context", b"price_context", "price_version", b"price_version", "received_ms", b"received_ms", "recorded_cost_nano_usd", b"recorded_cost_nano_usd", "request_id", b"request_id", "status", b"status", "time_ms", b"time_ms", "units", b"units", "unrated_units", b"unrated_units", "void", b"void"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_nano_usd: _TypeAlias = _typing.Literal["cost_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_nano_usd: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd"]  # noqa: Y015
     _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_cost_nano_usd: _TypeAlias = _typing.Literal["recorded_cost_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__recorded_cost_nano_usd: _TypeAlias = _typing.Literal["_recorded_cost_nano_usd", b"_recorded_cost_nano_usd"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nano_usd) -> _WhichOneofReturnType__cost_nano_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_cost_nano_usd) -> _WhichOneofReturnType__recorded_cost_nano_usd | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
 

@@ -225,6 +225,9 @@ def event(view: EventView) -> query_pb2.Event:
         job=view.job,
         unrated_units=view.unrated,
         price_context=view.context,
+        corrected=view.is_corrected,
+        recorded_cost_nano_usd=view.recorded_nano if view.is_corrected else None,
+        void=view.is_void,
     )
 
 

@@ -21,6 +21,7 @@ from costd.wire.rpc import calls, health, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.catalog import CatalogService
+from costd.wire.rpc.correction import CorrectionService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.query import QueryService
@@ -124,7 +125,10 @@ class RpcServer:
                 QUERY, QueryService(services.reports, services.spending), RecordsService(services.exports)
             ),
             **self._keyed_methods(
-                ADMIN, AdminService(services, self.addresses), CatalogService(services.catalog, services.catalog_lists)
+                ADMIN,
+                AdminService(services, self.addresses),
+                CatalogService(services.catalog, services.catalog_lists),
+                CorrectionService(services.repricing),
             ),
             **self._open_methods(),
         }

@@ -1,0 +1,129 @@
+"""Corrections as undertakings: a re-rating that goes on where it stopped, a record that is taken back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from decimal import Decimal
+from typing import NamedTuple
+
+from costd.domain.money import NANO_PER_USD
+from costd.domain.rollup import ROLLUP_AMOUNTS
+from costd.store.adjustments import VOID, AdjustmentDraft, append_adjustments, corrected
+from costd.store.commit import Commit, event_id_of
+from costd.store.events import find_seq
+
+
+class Correction(NamedTuple):
+    """How far a correction has come: which events it looks at, how many it changed, and by how much in nano-USD."""
+
+    id: int
+    through_seq: int
+    done_seq: int
+    adjusted: int
+    up_nano: int
+    down_nano: int
+
+
+class Voided(NamedTuple):
+    """A record that was taken back; `was_void` where it had been before. Its cost was None if it was unpriced."""
+
+    event_id: int
+    cost_nano: int | None
+    was_void: bool
+
+
+def begin_correction(
+    commit: Commit, org_id: int, kind: str, request: str, reason: str, actor: str, through_seq: int
+) -> Correction:
+    """The unfinished correction of this very request, else a new one over the events up to `through_seq`."""
+    row = commit.connection.execute(
+        f"SELECT {_COLUMNS} FROM correction WHERE org_id = ? AND kind = ? AND request = ? AND finished_ms IS NULL",
+        (org_id, kind, request),
+    ).fetchone()
+    if row is None:
+        row = commit.connection.execute(
+            "INSERT INTO correction (org_id, kind, request, reason, actor, started_ms, through_seq, done_seq, "
+            "adjusted, up_usd, up_nano, down_usd, down_nano) "
+            f"VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0) RETURNING {_COLUMNS}",
+            (org_id, kind, request, reason, actor, commit.now_ms, through_seq),
+        ).fetchone()
+    return _correction(row)
+
+
+def find_unfinished(connection: sqlite3.Connection, org_id: int, kind: str, request: str) -> Correction | None:
+    """The unfinished correction of this very request."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM correction WHERE org_id = ? AND kind = ? AND request = ? AND finished_ms IS NULL",
+        (org_id, kind, request),
+    ).fetchone()
+    return _correction(row) if row else None
+
+
+def advance_correction(commit: Commit, correction_id: int, done_seq: int) -> None:
+    """Note that a correction has looked at every event up to `done_seq`."""
+    commit.connection.execute("UPDATE correction SET done_seq = ? WHERE id = ?", (done_seq, correction_id))
+
+
+def finish_correction(commit: Commit, correction_id: int) -> Correction:
+    """Close a correction; what it came to."""
+    row = commit.connection.execute(
+        f"UPDATE correction SET finished_ms = ?, done_seq = through_seq WHERE id = ? RETURNING {_COLUMNS}",
+        (commit.now_ms, correction_id),
+    ).fetchone()
+    return _correction(row)
+
+
+def void_event(commit: Commit, org_id: int, wanted: str, reason: str, actor: str) -> Voided | None:
+    """Take a record back by its request id or event id; None where there is none.
+
+    Everything it added to rollups goes; the record, its id and its history stay. Again is the same answer.
+    """
+    connection = commit.connection
+    seq = find_seq(connection, org_id, wanted)
+    row = connection.execute(_EVENT, (seq, org_id)).fetchone()
+    if seq is None or row is None:
+        return None
+    at_ms, series_id, status, in_, out, read, write, reasoning, cost, latency, extra = row
+    held = corrected(connection, seq, seq).get(seq)
+    event_id = event_id_of(connection, seq)
+    said = json.loads(extra) if extra else {}
+    unpriced, unrated = int(cost is None), int(bool(said.get("unrated")))
+    if held is not None:
+        cost, unpriced, unrated = (cost or 0) + held.cost_nano, unpriced + held.unpriced, unrated + held.unrated
+        if held.requests:
+            return Voided(event_id, None if unpriced else cost, was_void=True)
+    amounts = {
+        "requests": 1,
+        "errors": int(status == "error"),
+        "input_tokens": in_,
+        "output_tokens": out,
+        "cache_read_tokens": read,
+        "cache_write_tokens": write,
+        "reasoning_tokens": reasoning,
+        "cost_nano": cost or 0,
+        "unpriced": unpriced,
+        "unrated": unrated,
+        "latency_ms": latency or 0,
+        "timed": int(latency is not None),
+    }
+    units = [(name, -Decimal(quantity)) for name, quantity in said.get("units", {}).items()]
+    made = begin_correction(commit, org_id, VOID, json.dumps({"event": f"{event_id:032x}"}), reason, actor, seq)
+    draft = AdjustmentDraft(seq, at_ms, series_id, [-amounts[name] for name in ROLLUP_AMOUNTS], units)
+    append_adjustments(commit, VOID, made.id, [draft])
+    finish_correction(commit, made.id)
+    return Voided(event_id, None if unpriced else cost, was_void=False)
+
+
+def _correction(row: tuple[int, ...]) -> Correction:
+    number, through_seq, done_seq, adjusted, up_usd, up_nano, down_usd, down_nano = row
+    up, down = up_usd * NANO_PER_USD + up_nano, down_usd * NANO_PER_USD + down_nano
+    return Correction(number, through_seq, done_seq, adjusted, up, down)
+
+
+_COLUMNS = "id, through_seq, done_seq, adjusted, up_usd, up_nano, down_usd, down_nano"
+_EVENT = (
+    "SELECT e.at_ms, e.series_id, s.status, e.input_tokens, e.output_tokens, e.cache_read_tokens, "
+    "e.cache_write_tokens, e.reasoning_tokens, e.cost_nano, e.latency_ms, e.extra "
+    "FROM event e JOIN series s ON s.id = e.series_id WHERE e.seq = ? AND s.org_id = ?"
+)
