@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from costd.cli.connection import connected
+from costd.cli.filters import filter_option, read_dimension, read_filters
 from costd.cli.moments import iso, read_moment
 from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.cli.output import print_csv, print_json, print_table
@@ -34,13 +35,7 @@ _NUMBERS = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "
     help='From when: a time back from now (30m, 24h, 7d, 4w), a UTC date, ISO 8601, or "all".',
 )
 @click.option("--until", metavar="WHEN", help="Until when, in the same forms; a date is inclusive. [default: now]")
-@click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Only records whose dimension has this value. Repeatable.",
-)
+@filter_option
 @click.option("--bucket", type=click.Choice(["hour", "day"]), help="A row for each hour or (UTC) day as well.")
 @daemon_options
 @json_option
@@ -80,7 +75,7 @@ def _request(
     dimensions: Sequence[str], since: str, until: str | None, filters: Sequence[str], bucket: str | None
 ) -> query_pb2.SummarizeRequest:
     now_ms = Clock().now_ms()
-    request = query_pb2.SummarizeRequest(group_by=dimensions, filters=_filters(filters), bucket=bucket or "")
+    request = query_pb2.SummarizeRequest(group_by=dimensions, filters=read_filters(filters), bucket=bucket or "")
     if since.strip().lower() != "all":
         request.since_ms = read_moment(since, now_ms, "--since")
     if until is not None:
@@ -92,24 +87,7 @@ def _request(
 
 def _dimensions(text: str) -> list[str]:
     names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
-    return [_dimension(name, "--by") for name in names]
-
-
-def _dimension(name: str, flag: str) -> str:
-    if name not in DIMENSIONS:
-        raise ConfigError(flag, name, f"must be one of {', '.join(DIMENSIONS)}")
-    return name
-
-
-def _filters(texts: Sequence[str]) -> dict[str, str]:
-    filters: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError("--filter", text, "must be NAME=VALUE")
-        if filters.setdefault(_dimension(name.strip(), "--filter"), value) != value:
-            raise ConfigError("--filter", text, f"must name {name.strip()} once")
-    return filters
+    return [read_dimension(name, "--by") for name in names]
 
 
 def _described(row: query_pb2.SummaryRow, dimensions: Sequence[str], *, has_time: bool) -> dict[str, object]:
