@@ -92,7 +92,7 @@ def void_event(commit: Commit, org_id: int, wanted: str, reason: str, actor: str
     if held is not None:
         cost, unpriced, unrated = (cost or 0) + held.cost_nano, unpriced + held.unpriced, unrated + held.unrated
         if held.requests:
-            return Voided(event_id, None if unpriced else cost, was_void=True)
+            return Voided(event_id, _cost_taken_back(connection, seq), was_void=True)
     amounts = {
         "requests": 1,
         "errors": int(status == "error"),
@@ -113,6 +113,14 @@ def void_event(commit: Commit, org_id: int, wanted: str, reason: str, actor: str
     append_adjustments(commit, VOID, made.id, [draft])
     finish_correction(commit, made.id)
     return Voided(event_id, None if unpriced else cost, was_void=False)
+
+
+def _cost_taken_back(connection: sqlite3.Connection, seq: int) -> int | None:
+    cost, unpriced = connection.execute(
+        "SELECT -cost_nano, unpriced FROM adjustment WHERE event_seq = ? AND requests < 0 ORDER BY seq DESC LIMIT 1",
+        (seq,),
+    ).fetchone()
+    return None if unpriced else int(cost)
 
 
 def _correction(row: tuple[int, ...]) -> Correction:

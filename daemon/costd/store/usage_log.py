@@ -1,4 +1,4 @@
-"""Reads of single records by what they are and when they were made, newest first."""
+"""Reads of single records by what they are and when they were made, newest first; those taken back are left out."""
 
 from __future__ import annotations
 
@@ -44,9 +44,12 @@ def _find(
         # Bound as one value: a filter may name more series than a statement takes values.
         conditions.append("series_id IN (SELECT value FROM json_each(?))")
         values.append(f"[{','.join(map(str, sorted(series)))}]")
+    blocks = Blocks(connection)
+    if blocks.has_adjustments:
+        conditions.append("NOT EXISTS (SELECT 1 FROM adjustment a WHERE a.event_seq = event.seq AND a.requests < 0)")
     where = "".join(f" AND {condition}" for condition in conditions)
     found: list[int] = []
-    for first, last in reversed(Blocks(connection).ranges(start_ms, end_ms, series)):
+    for first, last in reversed(blocks.ranges(start_ms, end_ms, series)):
         top = last if before_seq is None else min(last, before_seq - 1)
         if top < first:
             continue
