@@ -36,6 +36,7 @@ from costd.services.reports import Reports
 from costd.services.repricing import Repricing
 from costd.services.services import Services
 from costd.services.spending import Spending
+from costd.services.tails import Tails
 from costd.services.upkeep import Upkeep
 from costd.services.usage_log import UsageLog
 from costd.store import runtime_file
@@ -122,9 +123,10 @@ class Core:
                 catalog_lists=CatalogLists(self.readers, clock),
                 repricing=Repricing(self.writer, self.readers, prices),
                 reports=Reports(self.readers, self.writer, clock),
-                spending=Spending(self.readers, clock, prices),
+                spending=Spending(self.readers, clock, prices.canonical_provider),
                 usage_log=UsageLog(self.readers),
                 exports=Exports(self.readers, health),
+                tails=Tails(self.readers, self.writer, health),
                 health=health,
             )
             retention = RetentionLimits(

@@ -86,6 +86,10 @@ class Prices:
         """The version of the list in force."""
         return self.book.version
 
+    def canonical_provider(self, name: str) -> str:
+        """The one lower-case id of a provider named by a caller; its own words where the list has none."""
+        return self.book.canonical_provider(name)
+
     # -- rules ------------------------------------------------------------------------------------------------------
 
     def set_rule(self, caller: Caller, new: NewRule) -> Ticket[StoredRule]:

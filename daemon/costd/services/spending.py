@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
 
@@ -13,7 +13,6 @@ from costd.domain.days import HOUR_MS, Span
 from costd.domain.errors import Invalid
 from costd.domain.series import TAG_SEPARATOR
 from costd.domain.spend import UNKNOWN, Spend, cost_with_entries
-from costd.services.prices import Prices
 from costd.store import months, sums
 from costd.store.keys import StoredKey, load_keys
 from costd.store.months import MonthTotal
@@ -93,16 +92,17 @@ class MonthStats:
 class Spending:
     """Adds up the ledger of the caller's organization; every method needs the role read."""
 
-    def __init__(self, readers: Readers, clock: Clock, prices: Prices) -> None:
+    def __init__(self, readers: Readers, clock: Clock, canonical_provider: Callable[[str], str]) -> None:
+        """`canonical_provider` gives the one id of a provider that callers name in their own words."""
         self._readers = readers
         self._clock = clock
-        self._prices = prices
+        self._canonical = canonical_provider
 
     def provider_filter(self, name: str) -> Filters:
         """The filter for a provider as a caller names it; none for ""."""
         if not name.strip():
             return {}
-        provider = self._prices.book.canonical_provider(name.strip())
+        provider = self._canonical(name.strip())
         return {"provider": ("", UNKNOWN) if provider == UNKNOWN else (provider,)}
 
     def period(
@@ -210,9 +210,7 @@ class Spending:
             return []
         wanted = filters.get("provider")
         # Entries are filed under the service's name; usage under the provider's id in the price list.
-        return [
-            each for each in totals if wanted is None or self._prices.book.canonical_provider(each.provider) in wanted
-        ]
+        return [each for each in totals if wanted is None or self._canonical(each.provider) in wanted]
 
 
 def _weeks(now_ms: int) -> tuple[Span, Span]:

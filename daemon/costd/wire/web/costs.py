@@ -65,7 +65,7 @@ async def provider_costs(call: Call) -> object:
     """One provider's costs in a month and in the month before."""
     name = call.path["provider"]
     check_string(name, "provider")
-    provider = call.services.prices.book.canonical_provider(name)
+    provider = call.services.prices.canonical_provider(name)
     zone = parse_zone(call.query.timezone)
     year, month = _asked_month(call, zone)
     now, before = await _two_months(call, year, month, zone)
@@ -157,7 +157,7 @@ def _by_provider(call: Call, costs: Period | None) -> dict[str, _Part]:
         _add_tokens(part, spend.input_tokens, spend.output_tokens, spend.cached_tokens, spend.tokens)
     for entry in costs.entries:
         # Entries are filed under the service's name; usage under the provider's id in the price list.
-        part = parts[call.services.prices.book.canonical_provider(entry.provider)]
+        part = parts[call.services.prices.canonical_provider(entry.provider)]
         part.entries += entry.entries
         part.entries_nano += entry.cost_nano
         _add_tokens(part, entry.input_tokens, entry.output_tokens, entry.cached_tokens, entry.tokens)
