@@ -33,6 +33,10 @@ _TIER_BASES = (
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAX_GUARDRAILS = 32
+#: More than any model reads.
+_MAX_TOKENS = 10**9
+#: A region, or answers made faster.
+_FACTOR_WORD = re.compile(r"[a-z]{2}|fast")
 
 
 def read_compound(entry: Mapping[str, object], gathered: Gathered) -> None:
@@ -135,7 +139,6 @@ def _tier(value: object) -> tuple[int, int, dict[str, Decimal]] | None:
     bounds = value.get("range")
     if not isinstance(bounds, list) or len(bounds) != 2:
         return None
-    ends = [read_number(end) for end in bounds]
     prices: dict[str, Decimal] = {}
     for name, said in value.items():
         if name == "range":
@@ -144,10 +147,16 @@ def _tier(value: object) -> tuple[int, int, dict[str, Decimal]] | None:
         if name not in _TIER_BASES or isinstance(price, str):
             return None
         prices[name] = price
-    whole = [int(end) for end in ends if isinstance(end, Decimal) and end == end.to_integral_value()]
-    if len(whole) != 2 or whole[0] >= whole[1] or "input_cost_per_token" not in prices:
+    start, end = (_tokens(bound) for bound in bounds)
+    if start is None or end is None or start >= end or "input_cost_per_token" not in prices:
         return None
-    return whole[0], whole[1], prices
+    return start, end, prices
+
+
+def _tokens(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= _MAX_TOKENS:
+        return None
+    return int(value) if value == int(value) else None
 
 
 def _read_off_peak(value: object, gathered: Gathered) -> None:
@@ -174,18 +183,17 @@ def _read_off_peak(value: object, gathered: Gathered) -> None:
 
 
 def _read_specifics(value: object, gathered: Gathered) -> None:
-    """Of a provider's own terms only Anthropic's are prices: factors by region, and for answers made faster."""
+    """Of a provider's own terms, factors by region and for answers made faster are prices."""
     if not isinstance(value, dict):
         return
     for word, said in value.items():
         name = f"provider_specific_entry.{word:.64}"
         if isinstance(said, bool) or not isinstance(said, int | Decimal):
             continue
-        if gathered.provider == "anthropic":
-            key = "speed" if word == "fast" else "inference_geo"
-            _add_factor(name, said, key, word, gathered)
+        if _FACTOR_WORD.fullmatch(word):
+            _add_factor(name, said, "speed" if word == "fast" else "inference_geo", word, gathered)
         else:
-            gathered.notes.miss(name, f"what it means for the prices of {gathered.provider:.64} is not known")
+            gathered.notes.miss(name, "what it means for the prices is not known")
 
 
 def _add_factor(name: str, value: object, key: str, word: str, gathered: Gathered) -> None:
