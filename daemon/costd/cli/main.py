@@ -63,6 +63,7 @@ COMMANDS = MappingProxyType(
         "report": ("costd.cli.report", "Show what was used and what it cost."),
         "void": ("costd.cli.void", "Take a wrong record back."),
         "show": ("costd.cli.show", "Show one record."),
+        "tail": ("costd.cli.tail", "Show records as they come."),
         "export": ("costd.cli.export", "Write single records, as JSON Lines or CSV."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),
         "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),

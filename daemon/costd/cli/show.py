@@ -26,12 +26,13 @@ def command(record: str, reach: Reach, *, as_json: bool) -> None:
         raise NotFound(f'no record has the event or request id "{record}"; single records are kept for a while only')
     event = answer.events[0]
     if as_json:
-        print_json(_described(event))
+        print_json(described(event))
     else:
         print_pairs(_pairs(event))
 
 
-def _described(event: query_pb2.Event) -> dict[str, object]:
+def described(event: query_pb2.Event) -> dict[str, object]:
+    """A record as a document."""
     return {
         "event_id": event.event_id,
         "request_id": event.request_id,

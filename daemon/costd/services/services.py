@@ -20,6 +20,7 @@ from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
 from costd.services.spending import Spending
+from costd.services.tails import Tails
 from costd.services.usage_log import UsageLog
 
 
@@ -43,4 +44,5 @@ class Services:
     spending: Spending
     usage_log: UsageLog
     exports: Exports
+    tails: Tails
     health: Health

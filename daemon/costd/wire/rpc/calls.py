@@ -156,13 +156,15 @@ def unary_stream(method: MethodDescriptor, answers: KeyedAnswers, keyed: Keyed, 
 
     def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            caller = keyed.access.authenticate(token_of(context.invocation_metadata()))
+            caller = keyed.access.authenticate(token := token_of(context.invocation_metadata()))
             keyed.patience.began(context)
             try:
                 request = read(requests)
             finally:
                 keyed.patience.ended(context)
-            yield from answers(caller, request)
+            for answer in answers(caller, request):
+                keyed.access.authenticate(token)  # what goes on for long may outlast its key
+                yield answer
         except grpc.RpcError:  # the caller is gone
             raise
         except Exception as error:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from costd.domain.access import Caller
 from costd.domain.days import Span
-from costd.domain.errors import Invalid, Unavailable
+from costd.domain.errors import Invalid
 from costd.services.exports import ExportQuery, Exports, NamedBlock
 from costd.services.reports import bounded
+from costd.services.tails import Tails
 from costd.v1 import records_pb2
 from costd.wire.records import form
 from costd.wire.records.writing import Writer, writer
+from costd.wire.rpc import convert
 
 #: About this many characters are sent at once: enough that a message costs nothing, far below any limit on one.
 CHUNK_CHARACTERS = 256 * 1024
@@ -23,8 +25,9 @@ _FIELDS = {"since": "since_ms", "until": "until_ms"}
 class RecordsService:
     """Answers the methods of costd.v1.QueryService that send many records."""
 
-    def __init__(self, exports: Exports) -> None:
+    def __init__(self, exports: Exports, tails: Tails) -> None:
         self._exports = exports
+        self._tails = tails
 
     def export(self, caller: Caller, request: records_pb2.ExportRequest) -> Iterator[records_pb2.ExportChunk]:
         """Records as text, a piece at a time."""
@@ -40,10 +43,10 @@ class RecordsService:
         except Invalid as refusal:
             raise refusal.renamed(_FIELDS.get(refusal.field, refusal.field)) from None
 
-    def tail(self, caller: Caller, _request: records_pb2.TailRequest) -> Iterator[records_pb2.TailMessage]:
+    def tail(self, caller: Caller, request: records_pb2.TailRequest) -> Iterator[records_pb2.TailMessage]:
         """Records as they come."""
-        caller.require("read")
-        raise Unavailable("live records are not there yet")
+        for arrivals in self._tails.follow(caller, dict(request.filters), request.last, request.after):
+            yield records_pb2.TailMessage(events=map(convert.event, arrivals.events), position=arrivals.position)
 
 
 def _query(request: records_pb2.ExportRequest) -> ExportQuery:

@@ -122,7 +122,9 @@ class RpcServer:
         return {
             **self._usage_methods(services),
             **self._keyed_methods(
-                QUERY, QueryService(services.reports, services.spending), RecordsService(services.exports)
+                QUERY,
+                QueryService(services.reports, services.spending),
+                RecordsService(services.exports, services.tails),
             ),
             **self._keyed_methods(
                 ADMIN,
