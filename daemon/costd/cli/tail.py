@@ -68,8 +68,8 @@ def _messages(daemon: Daemon, request: records_pb2.TailRequest) -> Iterator[reco
         request.last, request.after = 0, message.position
 
 
-def _lost(error: CostdError) -> None:
-    click.echo(f"costd: {error.message}; waiting for it", err=True)
+def _lost(_error: CostdError) -> None:
+    click.echo("costd: the daemon is gone; waiting for it to come back", err=True)
 
 
 class _Json:
