@@ -135,8 +135,9 @@ def questions() -> dict[str, tuple[str, Question]]:
         ),
         **{
             f"by-{name}": (_path(f"aggregations/by-{name}", start=first, end=today), _by(dimension, whole))
-            for name, dimension in (("prompt", "prompt_key"), ("team", "team"), ("tag", "tags"), ("key", "key_id"))
+            for name, dimension in (("prompt", "prompt_key"), ("tag", "tags"), ("key", "key_id"))
         },
+        "by-team": (_path("aggregations/by-team", start=first, end=today), lambda s, _: s.by_team(_READER, whole, {})),
         "by-prompt-kolkata": (
             _path("aggregations/by-prompt", start=first, end=today, timezone=_KOLKATA),
             _by("prompt_key", indian),
@@ -224,6 +225,8 @@ def build(path: Path, series: int, records: int, now_ms: int) -> None:
         ),
     )
     connection.execute(_ROLL_UP)
+    for statement in _CATALOG:
+        connection.execute(statement)
     connection.executemany("INSERT INTO provider_freshness VALUES (1, ?, ?)", [(name, now_ms) for name in _PROVIDERS])
     connection.execute("COMMIT")
     connection.close()
@@ -278,6 +281,20 @@ INSERT INTO rollup SELECT at_ms / 3600000, series_id, count(*), 0, sum(input_tok
   sum(cache_read_tokens), 0, 0, sum(coalesce(cost_nano, 0)) / 1000000000, sum(coalesce(cost_nano, 0)) % 1000000000,
   sum(cost_nano IS NULL), 0, sum(latency_ms), count(latency_ms) FROM event GROUP BY 1, 2
 """
+
+
+#: Everybody is in the catalog; a tenth of the projects and every user are assigned, for the series that name no team.
+_CATALOG = (
+    """
+    INSERT INTO catalog_project (org_id, source_app, external_id, team_id, registered, created_ms, updated_ms, seq)
+    SELECT DISTINCT 1, source_app, project, CASE WHEN project LIKE '%3' THEN 'team-x' END, 1, 0, 0, 0 FROM series
+    """,
+    """
+    INSERT INTO catalog_user (org_id, source_app, external_id, team_id, created_ms, updated_ms, seq)
+    SELECT DISTINCT 1, source_app, user, 'team-y', 0, 0, 0 FROM series
+    """,
+    "INSERT INTO catalog_team SELECT DISTINCT 1, team, 'Team ' || team, 'retail', 0, 0, 0 FROM series WHERE team != ''",
+)
 
 
 # -- the yardstick -----------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ class Series(NamedTuple):
     status: str
 
 
-#: The dimensions a report may group by, in the order of the table's columns. `team` is resolved through the catalog
-#: where the record itself named none.
+#: The dimensions a report may group by, in the order of the table's columns. `team` and `workspace` are resolved
+#: through the catalog where the record itself named none.
 DIMENSIONS = tuple(name for name in Series._fields if name != "org_id")
 
 #: Tags are one dimension: sorted, without repeats, joined by this character (which no tag may contain).

@@ -14,6 +14,8 @@ from costd.domain.errors import Invalid
 from costd.domain.series import TAG_SEPARATOR
 from costd.domain.spend import UNKNOWN, Spend, cost_with_entries
 from costd.store import months, sums
+from costd.store.catalog import TEAM
+from costd.store.catalog_lists import registered_names
 from costd.store.keys import StoredKey, load_keys
 from costd.store.months import MonthTotal
 from costd.store.reader import Readers
@@ -196,6 +198,14 @@ class Spending:
             projection.trend(week.total(), before.total()),
             used.exact,
         )
+
+    def by_team(self, caller: Caller, span: Span, filters: Filters) -> tuple[SpendTable, dict[str, str]]:
+        """Usage of `span` by team, and the names of those teams that have one, by their ids."""
+        caller.require("read")
+        with self._readers.snapshot() as connection:
+            table = sums.sum_by(connection, Wanted(caller.org_id, filters), ("team",), span)
+            names = registered_names(connection, caller.org_id, TEAM)
+        return table, {team: name for team, name in names.items() if name}
 
     def by_key(self, caller: Caller, span: Span, filters: Filters) -> tuple[SpendTable, dict[str, StoredKey]]:
         """Usage of `span` by the key that recorded it, and those keys by their ids."""

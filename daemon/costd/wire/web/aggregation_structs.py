@@ -53,8 +53,12 @@ class ByPrompt(Struct, frozen=True):
 
 
 class TeamRow(Struct, frozen=True):
-    """One team; "unknown" for records without one. `total_cost` is null where all requests are `unpriced`."""
+    """One team; "unknown" for records without one. `total_cost` is null where all requests are `unpriced`.
 
+    `team_name` is what the team was registered as, else its id.
+    """
+
+    team_id: str
     team_name: str
     total_cost: Usd | None
     request_count: int

@@ -69,9 +69,14 @@ async def by_prompt(call: Call) -> object:
 
 
 async def by_team(call: Call) -> object:
-    """Usage by team: the record's or its project's."""
-    table, frame = await _table(call, "team")
-    return ByTeam([TeamRow(row.names[0], **_sums(row.spend)) for row in merged(table.rows)], **frame)
+    """Usage by team: the record's, its project's or its user's."""
+    asked, zone, filters = _asked(call)
+    table: SpendTable
+    names: Mapping[str, str]
+    table, names = await call.read(call.services.spending.by_team, call.caller, asked.span, filters)
+    rows = [(row.names[0], row.spend) for row in merged(table.rows)]
+    teams = [TeamRow(team, names.get(team, team), **_sums(spend)) for team, spend in rows]
+    return ByTeam(teams, **_frame(asked, zone, exact=table.exact))
 
 
 async def by_tags(call: Call) -> object:
