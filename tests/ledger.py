@@ -32,6 +32,9 @@ class Observed:
         for key, count in tally.items():
             self.tally[key] = self.tally.get(key, 0) + count
 
+    def adjusted(self, adjustments: Any) -> None:
+        """Corrections are durable."""
+
     def commit_failed(self, doors: Sequence[str]) -> None:
         """A transaction was refused."""
         self.failed += doors
