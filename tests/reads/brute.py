@@ -33,6 +33,7 @@ class Record(NamedTuple):
     project: str
     team: str
     workspace: str
+    org_id: int
 
     def spend(self) -> Spend:
         """What this record alone adds up to."""
@@ -49,7 +50,7 @@ def records(database: Path) -> list[Record]:
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
         catalog = Catalog(connection)
-        return [catalog.attributed(org, Record(*row)) for org, *row in connection.execute(_RECORDS)]
+        return [catalog.attributed(Record(*row)) for row in connection.execute(_RECORDS)]
     finally:
         connection.close()
 
@@ -62,8 +63,9 @@ class Catalog:
         self.users = {tuple(row[:3]): row[3] for row in connection.execute(_USERS)}
         self.teams = {tuple(row[:2]): row[2] for row in connection.execute(_TEAMS)}
 
-    def attributed(self, org: int, said: Record) -> Record:
+    def attributed(self, said: Record) -> Record:
         """A record with its team and workspace: its own, or whatever the catalog has for it."""
+        org = said.org_id
         project_team, project_workspace = self.projects.get((org, said.source_app, said.project), (None, None))
         user_team = self.users.get((org, said.source_app, said.user))
         team = said.team or project_team or user_team or ""
@@ -97,8 +99,8 @@ def by_tag(found: Iterable[Record]) -> dict[str, Spend]:
 
 
 _RECORDS = """
-SELECT s.org_id, e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cost_nano, s.key_id,
-       s.provider, s.model, s.prompt_key, s.tags, s.source_app, s.user, s.project, s.team, s.workspace
+SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cost_nano, s.key_id,
+       s.provider, s.model, s.prompt_key, s.tags, s.source_app, s.user, s.project, s.team, s.workspace, s.org_id
 FROM event e JOIN series s ON s.id = e.series_id ORDER BY e.seq
 """
 _PROJECTS = "SELECT org_id, source_app, external_id, team_id, workspace_id FROM catalog_project"

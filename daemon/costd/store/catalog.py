@@ -56,6 +56,7 @@ PROJECT = Kind(
 )
 TEAM = Kind("team", "catalog_team", "team_id", {"name": "name", "workspace": "workspace_id"})
 WORKSPACE = Kind("workspace", "catalog_workspace", "workspace_id", {"name": "name"})
+KINDS = (USER, PROJECT, TEAM, WORKSPACE)
 
 #: A project that nobody registered and no admin has assigned.
 IS_UNASSIGNED = "registered = 0 AND coalesce(team_id, '') = '' AND coalesce(workspace_id, '') = ''"

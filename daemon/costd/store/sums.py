@@ -59,6 +59,10 @@ class Wanted(NamedTuple):
             conditions.append(f"{column_of(name)} IN ({', '.join('?' * len(wanted))})")
         return " AND ".join(conditions), [*values]
 
+    def is_everything(self, connection: sqlite3.Connection) -> bool:
+        """Whether every series there is is wanted: one organization, and no filters."""
+        return not self.filters and connection.execute("SELECT count(*) FROM org").fetchone()[0] == 1
+
 
 class _Filter:
     """The conditions that keep a statement to the series wanted; none where there are no others."""
@@ -66,7 +70,7 @@ class _Filter:
     def __init__(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
         self.values: list[object] = []
         self._where = ""
-        if wanted.filters or connection.execute("SELECT count(*) FROM org").fetchone()[0] > 1:
+        if not wanted.is_everything(connection):
             self._where, self.values = wanted.where()
 
     def on(self, part: _Part) -> str:

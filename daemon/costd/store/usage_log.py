@@ -17,7 +17,7 @@ def find_events(
     connection: sqlite3.Connection, wanted: Wanted, span: Span, before_seq: int | None, limit: int
 ) -> EventPage:
     """The newest `limit` records of the series wanted, made in `span`, below the number `before_seq`."""
-    series = _series_ids(connection, wanted) if wanted.filters else None
+    series = None if wanted.is_everything(connection) else _series_ids(connection, wanted)
     seqs = _find(connection, series, span, before_seq, limit + 1)
     page = seqs[:limit]
     found = events_numbered(connection, wanted.org_id, page) if page else []
