@@ -41,6 +41,9 @@ def described(event: query_pb2.Event) -> dict[str, object]:
         "dimensions": dict(sorted(event.dimensions.items())),
         "units": dict(sorted(event.units.items())),
         "cost_usd": usd_text(event.cost_nano_usd) if event.HasField("cost_nano_usd") else None,
+        "recorded_cost_usd": _recorded(event),
+        "corrected": event.corrected,
+        "void": event.void,
         "cost_source": event.cost_source,
         "price_version": event.price_version,
         "price_context": dict(sorted(event.price_context.items())),
@@ -49,6 +52,21 @@ def described(event: query_pb2.Event) -> dict[str, object]:
         "status": event.status,
         "job": event.job,
     }
+
+
+def _recorded(event: query_pb2.Event) -> str | None:
+    """The cost as it was recorded, whatever was corrected since."""
+    if event.corrected:
+        return usd_text(event.recorded_cost_nano_usd) if event.HasField("recorded_cost_nano_usd") else None
+    return usd_text(event.cost_nano_usd) if event.HasField("cost_nano_usd") else None
+
+
+def _history(event: query_pb2.Event) -> str:
+    if not event.corrected:
+        return ""
+    recorded = _recorded(event)
+    since = "taken back since" if event.void else "rated again since"
+    return f"{f'${recorded}' if recorded is not None else 'unpriced'}, {since}"
 
 
 def _pairs(event: query_pb2.Event) -> list[tuple[str, str]]:
@@ -61,6 +79,7 @@ def _pairs(event: query_pb2.Event) -> list[tuple[str, str]]:
         ("time", iso(event.time_ms)),
         ("received", iso(event.received_ms)),
         ("cost", f"{cost} ({origin})" if origin else cost),
+        ("recorded as", _history(event)),
         ("no rate for", ", ".join(event.unrated_units)),
         ("status", event.status),
         ("latency", f"{event.latency_ms} ms" if event.HasField("latency_ms") else ""),
