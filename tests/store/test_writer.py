@@ -88,6 +88,25 @@ def test_readers_who_always_overlap_cannot_make_the_log_grow_without_bound(
         assert largest < 4 * limit, f"{largest >> 10} KiB"
 
 
+def test_a_reader_who_stays_for_long_does_not_hold_up_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup or a check of a large ledger: the log grows meanwhile, and is reset once it has left."""
+    monkeypatch.setattr(writing_, "RESET_BYTES", 1 << 16)
+    monkeypatch.setattr(writing_, "RESET_PAUSE_S", 0.0)
+    with writing(tmp_path, Clock()) as writer:
+        record(writer, draft())
+        readers = Readers(tmp_path / DATABASE_NAME, Clock())
+        with readers.snapshot(unbounded=True) as snapshot:
+            assert snapshot.execute("SELECT count(*) FROM event").fetchone() == (1,)
+            started_s = time.monotonic()
+            for _ in range(10):
+                record(writer, *(draft(extra=BULKY) for _ in range(100)))
+            assert time.monotonic() - started_s < 20, "it waited for the reader, 5 s at a time"
+            assert writer.wal_bytes() > 1 << 20
+        record(writer, draft())
+        harness.until(lambda: writer.wal_bytes() < 1 << 16, "the log to be reset")
+        readers.close()
+
+
 def test_a_report_that_takes_too_long_is_ended_and_the_pool_lives_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

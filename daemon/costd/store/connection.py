@@ -16,6 +16,9 @@ DATABASE_NAME = "costd.db"
 #: Prepared statements kept per connection: the writer has one for each power of two of rows and table.
 _CACHED_STATEMENTS = 256
 
+#: How long a statement waits for another's lock.
+BUSY_TIMEOUT_MS = 5_000
+
 #: Pages of 4 KiB after which the log is folded into the database, and what is left of the file afterwards.
 WAL_PAGES = 1_000
 _WAL_KEPT_BYTES = 16 * 1024 * 1024
@@ -90,7 +93,11 @@ def damaged(path: Path, why: str) -> DamagedDatabase:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode with this ledger's settings; usable from any one thread at a time."""
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS, timeout=5.0
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+        timeout=BUSY_TIMEOUT_MS / 1000,
     )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = OFF")  # checked by `costd check`, not on every insert

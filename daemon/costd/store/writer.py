@@ -36,6 +36,10 @@ MAX_GROUP = 4_096
 #: the log from starting over; past this size the writer waits for readers to let it, but not more often than this.
 RESET_BYTES = 64 * 1024 * 1024
 RESET_PAUSE_S = 5.0
+#: It waits this long, enough for reports. One who reads everything (a backup, a check) takes longer: waiting for
+#: that one would hold up every record by as much, so that the log may grow, up to LOG_BYTES, before the writer does.
+RESET_PATIENCE_MS = 100
+LOG_BYTES = 1024 * 1024 * 1024
 
 #: How often an idle writer looks whether the disk has room again.
 TICK_S = 0.5
@@ -370,16 +374,19 @@ class Writer:
             return 0
 
     def _checkpoint_if_due(self) -> None:
-        """Reset a log that readers have kept from being reset, waiting for them as long as the connection waits."""
-        now_s = self._clock.monotonic_s()
-        if now_s < self._next_reset_s or self.wal_bytes() < RESET_BYTES:
+        """Reset a log that readers have kept from being reset, waiting a moment for them, or longer if it is huge."""
+        if self._clock.monotonic_s() < self._next_reset_s or (size := self.wal_bytes()) < RESET_BYTES:
             return
-        self._next_reset_s = now_s + RESET_PAUSE_S
         self._step()
         try:
+            if size < LOG_BYTES:
+                self._connection.execute(f"PRAGMA busy_timeout = {RESET_PATIENCE_MS}")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             _log.warning("checkpoint failed: %s", error)
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {database.BUSY_TIMEOUT_MS}")
+            self._next_reset_s = self._clock.monotonic_s() + RESET_PAUSE_S
 
     def _close(self) -> None:
         try:
