@@ -65,15 +65,16 @@ class Ledger:
         other = {name: f"other {value}" if value else "" for name, value in values.items()}
         self.catalog.set(ADMIN._replace(org_id=2), kind, id_, app if kind.has_apps else None, other)
 
-    def check(self, by: tuple[str, ...], filters: dict[str, tuple[str, ...]]) -> None:
-        """Every sum by these dimensions under these filters is what the records add up to."""
-        held = [one for one in brute.records(self.writer.path) if one.org_id == 1 and _is_in(one, filters)]
+    def check(self, org_id: int, by: tuple[str, ...], filters: dict[str, tuple[str, ...]]) -> None:
+        """Every sum by these dimensions under these filters is what the organization's records add up to."""
+        held = [one for one in brute.records(self.writer.path) if one.org_id == org_id and _is_in(one, filters)]
+        caller = ADMIN._replace(org_id=org_id)
         expected = brute.grouped(held, lambda one: tuple(getattr(one, name) for name in by))
         since_ms = NOW_MS - 7 * DAY_MS - 1234
         late = brute.grouped(
             (one for one in held if one.at_ms >= since_ms), lambda one: tuple(getattr(one, name) for name in by)
         )
-        wanted = Wanted(1, filters)
+        wanted = Wanted(org_id, filters)
         with self.readers.snapshot() as connection:
             for span, sums in ((Span(), expected), (Span(since_ms, None), late)):
                 assert {row.names: row.spend for row in sum_by(connection, wanted, by, span).rows} == sums
@@ -83,11 +84,11 @@ class Ledger:
         reports = Reports(self.readers, self.writer, Clock())
         single = {name: values[0] for name, values in filters.items() if len(values) == 1}
         if len(single) == len(filters):
-            found = reports.summarize(ADMIN, by, filters=single).rows
+            found = reports.summarize(caller, by, filters=single).rows
             assert {
                 tuple(row.dimensions[name] for name in by): (row.totals.requests, row.totals.cost_nano) for row in found
             } == {names: (spend.requests, spend.cost_nano) for names, spend in expected.items()}
-        page = UsageLog(self.readers).page(ADMIN, Span(), filters, "", 100)
+        page = UsageLog(self.readers).page(caller, Span(), filters, "", 100)
         assert len(page.events) == min(100, len(held))
 
 
@@ -139,7 +140,8 @@ def test_every_report_resolves_teams_and_workspaces_as_record_by_record(
 ) -> None:
     for kind, app, id_, values in changes:
         ledger.change(kind, app, id_, **values)
-    ledger.check(by, filters)
+    ledger.check(1, by, filters)
+    ledger.check(2, by, filters)
 
 
 def test_lists_show_the_spend_that_reports_show(ledger: Ledger) -> None:
