@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """Records by columns. `place` names each one's entry of `series`; every other column is None or equally long.
 
     `series` are usages without anything of a single record in them. A request id is text, or the 16 bytes of a UUID.
-    `fingerprint` is of the batch as sent.
+    `fingerprint` is of the batch as sent. `history` says that the records may be old, and may be held from elsewhere.
     """
 
     batch_id: str
@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     request_ids: Sequence[str | bytes] | None
     jobs: Sequence[str] | None
     other_units: Mapping[int, tuple[tuple[str, Quantity], ...]]
+    history: bool = False
 
     def check_shape(self) -> None:
         """Raise Invalid where the batch as a whole makes no sense: too many records, columns of unequal length."""

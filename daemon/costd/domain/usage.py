@@ -28,6 +28,9 @@ _STATUS_CLASSES = {
     "sandbox": SANDBOX,
 }
 
+#: Nobody paid for a model's tokens before: 2000-01-01, UTC. An older time is a mistake of its sender.
+HISTORY_FROM_MS = 946_684_800_000
+
 Hasher = blake2b
 
 Units = Mapping[str, int | Decimal]
@@ -98,6 +101,10 @@ class TimeLimits(NamedTuple):
 
     past_ms: int
     future_ms: int
+
+    def for_history(self, now_ms: int) -> TimeLimits:
+        """The limits of records that are history: as far back as HISTORY_FROM_MS."""
+        return TimeLimits(now_ms - HISTORY_FROM_MS, self.future_ms)
 
     def check(self, at_ms: int, now_ms: int, field: str = "timestamp") -> None:
         """Raise Invalid when `at_ms` is outside [now − past, now + future]."""

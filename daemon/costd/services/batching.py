@@ -62,9 +62,10 @@ class Batching:
         Conflict comes from the ticket. What is wrong with single records is in the receipt.
         """
         try:
-            caller.require("ingest")
+            _check_allowed(caller, history=batch.history)
             batch.check_shape()
-            work = ColumnBuild(self._tools(), caller, batch, door, self._clock.now_ms()).columns()
+            tools = self._tools(self._limits_for(history=batch.history))
+            work = ColumnBuild(tools, caller, batch, door, self._clock.now_ms()).columns()
             return self._writer.submit_batch(work, _receipt_of(batch.batch_id))
         except Refused as refusal:
             self._metrics.rejected(door, reason_of(refusal), max(1, len(batch.place)))
@@ -73,20 +74,23 @@ class Batching:
     def record_rows(self, caller: Caller, rows: Rows, door: str) -> Ticket[BatchReceipt]:
         """The same for records that came as rows."""
         try:
-            caller.require("ingest")
-            work = rows_as_columns(self._metering, caller, rows, door)
+            _check_allowed(caller, history=rows.history)
+            work = rows_as_columns(self._metering, caller, rows, door, self._limits_for(history=rows.history))
             return self._writer.submit_batch(work, _receipt_of(rows.batch_id))
         except Refused as refusal:
             self._metrics.rejected(door, reason_of(refusal), max(1, len(rows.usages)))
             raise
 
-    def _tools(self) -> Tools:
+    def _limits_for(self, *, history: bool) -> TimeLimits:
+        return self._limits.for_history(self._clock.now_ms()) if history else self._limits
+
+    def _tools(self, limits: TimeLimits) -> Tools:
         """What a build is done with; with other prices, a record's provider may be another."""
         book = self._prices.book
         if book is not self._book:
             self._book = book
             self._entries = {}
-        return Tools(self._metering, book, self._limits, self._entry)
+        return Tools(self._metering, book, limits, self._prices.caller_id, self._entry)
 
     def _entry(self, caller: Caller, usage: Usage) -> Entry | Refused:
         """What is known about a dictionary entry, or why its records are refused."""
@@ -104,8 +108,6 @@ class Batching:
         try:
             if not usage.model:
                 raise Invalid("model", "is required: the model as the provider names it")
-            if not usage.source_app and not caller.source_app:
-                raise Invalid("source_app", "is required: the application that makes the call")
             check_text(usage)
             now_ms = self._clock.now_ms()
             quote = self._prices.book.price(caller.org_id, usage.provider, usage.model, {}, now_ms, usage.context)
@@ -113,6 +115,10 @@ class Batching:
         except (Invalid, Forbidden) as refusal:
             return refusal
         return Entry(usage, series, extra_of(usage, (), (), series.status))
+
+
+def _check_allowed(caller: Caller, *, history: bool) -> None:
+    caller.require("admin" if history else "ingest")
 
 
 def _receipt_of(batch_id: str) -> Callable[[BatchStored], BatchReceipt]:

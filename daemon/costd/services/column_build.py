@@ -1,7 +1,7 @@
 """One batch on its way from the columns that were sent to the columns that will be stored, checked and priced.
 
 A record that is like most is priced by its model's factors in one expression; whatever is unusual about a record (a
-unit without a column, a price of the caller's own, a price that changes within the batch) sends it, and it alone,
+unit without a column, a price that changes within the batch) sends it, and it alone,
 through the same steps as a single record.
 """
 
@@ -20,7 +20,7 @@ from costd.domain.rates import Context, Linear
 from costd.domain.rerating import linear_cost
 from costd.domain.series import Series
 from costd.domain.usage import TimeLimits, Usage, fingerprint, own_content, shared_content
-from costd.services.metering import Metering
+from costd.services.metering import Metering, extra_of
 from costd.store.batches import FORBIDDEN, INVALID, ColumnBatch, RefusedRecord
 from costd.store.ledger import EventDraft
 from costd.store.requests import stored_request_id
@@ -63,11 +63,15 @@ class _Columns:
 
 
 class Tools(NamedTuple):
-    """What a build is done with; `entry` says what is known about a dictionary entry of a caller's."""
+    """What a build is done with; `entry` says what is known about a dictionary entry of a caller's.
+
+    `caller_id` is the source of callers' own prices.
+    """
 
     metering: Metering
     book: PriceBook
     limits: TimeLimits
+    caller_id: int
     entry: Callable[[Caller, Usage], Entry | Refused]
 
 
@@ -89,15 +93,11 @@ class ColumnBuild:
         batch = self._batch
         suspects = batch.suspects(self._now_ms, self._tools.limits)
         entries = self._checked_entries(suspects)
-        by_hand = suspects | batch.other_units.keys() | self._with_own_price()
+        by_hand = suspects | batch.other_units.keys()
         self._price(entries, by_hand)
         for record in sorted(by_hand):
             self._look_at(record)
         return self._assembled(entries)
-
-    def _with_own_price(self) -> set[int]:
-        costs = self._batch.cost_nano
-        return {at for at, cost in enumerate(costs) if cost != UNKNOWN} if costs else set()
 
     def _checked_entries(self, suspects: set[int]) -> list[Entry | Refused | None]:
         """Each used dictionary entry, checked; records of refused ones become suspects."""
@@ -106,12 +106,19 @@ class ColumnBuild:
         refused = set()
         for at in set(self._batch.place):
             if at < len(series):
-                entries[at] = entry = self._tools.entry(self._caller, series[at])
+                entries[at] = entry = self._entry(series[at])
                 if isinstance(entry, Refused):
                     refused.add(at)
         if refused:
             suspects.update(record for record, at in enumerate(self._batch.place) if at in refused)
         return entries
+
+    def _entry(self, usage: Usage) -> Entry | Refused:
+        try:
+            check_source_app(self._caller, usage, history=self._batch.history)
+        except Invalid as refusal:
+            return refusal
+        return self._tools.entry(self._caller, usage)
 
     def _price(self, entries: Sequence[Entry | Refused | None], by_hand: set[int]) -> None:
         """Price every record that its entry's factors can; the others are added to `by_hand`."""
@@ -120,13 +127,16 @@ class ColumnBuild:
         priced = self._priced(entries, first_ms, last_ms)
         extras = [entry.extra if isinstance(entry, Entry) else None for entry in entries]
         costs, sources, extra = columns.cost_nano, columns.source_id, columns.extra
-        jobs: Sequence[str] = self._batch.jobs or ()
-        rows = zip(self._batch.place, *columns.counts, strict=True)
-        for record, (at, in_, out, read, write, reasoning) in enumerate(rows):
+        own = self._batch.cost_nano or repeat(UNKNOWN)
+        rows = zip(self._batch.place, own, *columns.counts, strict=False)
+        for record, (at, said, in_, out, read, write, reasoning) in enumerate(rows):
             if record in by_hand:
                 continue
             linear, unpriced, source_id = priced[at]
-            if linear is None:
+            if said != UNKNOWN:
+                costs[record] = said
+                sources[record] = self._tools.caller_id
+            elif linear is None:
                 if not unpriced:
                     by_hand.add(record)
                     continue
@@ -138,8 +148,11 @@ class ColumnBuild:
                 costs[record] = cost
                 sources[record] = source_id
             extra[record] = extras[at]
-            if jobs and jobs[record]:
-                by_hand.add(record)
+        for record, job in enumerate(self._batch.jobs or ()):
+            if job and record not in by_hand:
+                entry = entries[self._batch.place[record]]
+                assert isinstance(entry, Entry)
+                extra[record] = extra_of(entry.usage._replace(job=job), (), (), entry.series.status)
 
     def _priced(self, entries: Sequence[Entry | Refused | None], first_ms: int, last_ms: int) -> list[_Priced]:
         """How to price each entry's records; models are asked for once, however many entries have them."""
@@ -173,9 +186,8 @@ class ColumnBuild:
             if batch.place[record] >= len(batch.series):
                 raise Invalid(f"columns.series[{record}]", f"must be below {len(batch.series)}, the dictionary's size")
             usage = batch.usage(record)
-            if not usage.source_app and not self._caller.source_app:
-                raise Invalid("source_app", "is required: the application that makes the call")
-            draft, _ = self._tools.metering.draft(self._caller, usage, self._door)
+            check_source_app(self._caller, usage, history=batch.history)
+            draft, _ = self._tools.metering.draft(self._caller, usage, self._door, self._tools.limits)
         except (Invalid, Forbidden) as refusal:
             self._refused[record] = refused_record(record, refusal, usage)
             return
@@ -216,6 +228,7 @@ class ColumnBuild:
             fingerprints=self._fingerprints(kept) if ids else None,
             refused=[self._refused[record] for record in sorted(self._refused)],
             door=self._door,
+            history=batch.history,
         )
 
     def _fingerprints(self, kept: Sequence[int]) -> list[bytes]:
@@ -226,10 +239,11 @@ class ColumnBuild:
         ids = batch.request_ids or ()
         times = batch.at_ms or repeat(0)
         costs = batch.cost_nano or repeat(UNKNOWN)
+        jobs = batch.jobs or repeat("")
         found: list[bytes] = []
-        rows = zip(batch.place, times, costs, self._columns.latency_ms, *self._columns.counts, strict=False)
+        rows = zip(batch.place, times, costs, jobs, self._columns.latency_ms, *self._columns.counts, strict=False)
         refused = self._refused
-        for record, (at, at_ms, cost, latency, in_, out, read, write, reasoning) in enumerate(rows):
+        for record, (at, at_ms, cost, job, latency, in_, out, read, write, reasoning) in enumerate(rows):
             if record in refused:
                 continue
             if record in by_hand:
@@ -241,7 +255,7 @@ class ColumnBuild:
                     units = _units_text(in_, out, read, write, reasoning)
                 else:
                     units = f"input_tokens={in_};output_tokens={out}"
-                own = own_content(units, latency, at_ms or None, None if cost == UNKNOWN else cost, "")
+                own = own_content(units, latency, at_ms or None, None if cost == UNKNOWN else cost, job)
                 found.append(fingerprint(shared[at], own))
         return found
 
@@ -260,6 +274,12 @@ def _units_text(in_: int, out: int, read: int, write: int, reasoning: int) -> st
 
 def _pick(column: Sequence[T], kept: Sequence[int]) -> Sequence[T]:
     return column if len(kept) == len(column) else [column[record] for record in kept]
+
+
+def check_source_app(caller: Caller, usage: Usage, *, history: bool) -> None:
+    """Raise Invalid where nobody says which application made a call; of history it may not be known any more."""
+    if not usage.source_app and not caller.source_app and not history:
+        raise Invalid("source_app", "is required: the application that makes the call")
 
 
 def refused_record(record: int, refusal: Refused, usage: Usage | None) -> RefusedRecord:

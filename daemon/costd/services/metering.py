@@ -82,15 +82,20 @@ class Metering:
         """Whether one more record may wait for the disk."""
         return not self._writer.queue.is_full
 
-    def draft(self, caller: Caller, usage: Usage, door: str) -> tuple[EventDraft, Quote]:
-        """The row a record becomes, and its price; raises Invalid or Forbidden."""
+    def draft(
+        self, caller: Caller, usage: Usage, door: str, limits: TimeLimits | None = None
+    ) -> tuple[EventDraft, Quote]:
+        """The row a record becomes, and its price; raises Invalid or Forbidden.
+
+        `limits` are for its time, where they are not the usual ones.
+        """
         now_ms = self._clock.now_ms()
         if not usage.model:
             raise Invalid("model", "is required: the model as the provider names it")
         check_text(usage)
         at_ms = now_ms
         if usage.at_ms is not None:
-            self._limits.check(usage.at_ms, now_ms)
+            (limits or self._limits).check(usage.at_ms, now_ms)
             at_ms = usage.at_ms
         book = self._prices.book
         units = book.units.canonical(dict(usage.units))

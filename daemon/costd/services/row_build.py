@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from costd.domain.access import Caller
 from costd.domain.errors import Forbidden, Invalid, Refused
-from costd.domain.usage import Usage
-from costd.services.column_build import refused_record
+from costd.domain.usage import TimeLimits, Usage
+from costd.services.column_build import check_source_app, refused_record
 from costd.services.metering import Metering
 from costd.store.batches import ColumnBatch, RefusedRecord
 from costd.store.ledger import EventDraft
@@ -21,9 +21,10 @@ class Rows(NamedTuple):
     batch_id: str
     fingerprint: bytes
     usages: Sequence[Usage | Refused]
+    history: bool = False
 
 
-def rows_as_columns(metering: Metering, caller: Caller, rows: Rows, door: str) -> ColumnBatch:
+def rows_as_columns(metering: Metering, caller: Caller, rows: Rows, door: str, limits: TimeLimits) -> ColumnBatch:
     """The rows as columns, with those that are refused."""
     refused: list[RefusedRecord] = []
     drafts: list[tuple[int, EventDraft]] = []
@@ -31,9 +32,8 @@ def rows_as_columns(metering: Metering, caller: Caller, rows: Rows, door: str) -
         try:
             if isinstance(usage, Refused):
                 raise usage
-            if not usage.source_app and not caller.source_app:
-                raise Invalid("source_app", "is required: the application that makes the call")
-            drafts.append((record, metering.draft(caller, usage, door)[0]))
+            check_source_app(caller, usage, history=rows.history)
+            drafts.append((record, metering.draft(caller, usage, door, limits)[0]))
         except (Invalid, Forbidden) as refusal:
             refused.append(refused_record(record, refusal, None if isinstance(usage, Refused) else usage))
     series = list(dict.fromkeys(draft.series for _, draft in drafts))
@@ -60,4 +60,5 @@ def rows_as_columns(metering: Metering, caller: Caller, rows: Rows, door: str) -
         fingerprints=[draft.fingerprint for draft in only] if has_ids else None,
         refused=refused,
         door=door,
+        history=rows.history,
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from costd.domain.errors import Conflict
 from costd.domain.series import Series
 from costd.store.commit import Commit
+from costd.store.history import Content, caller_sources, content, find_event_ids, held_alike
 from costd.store.ledger import EVENT_COLUMNS, INTO_EVENT
 from costd.store.requests import INTO_REQUEST, Request, find_requests, stored_request_id
 from costd.store.rows import insert_rows
@@ -33,6 +34,9 @@ OUTCOME_WORDS = {
 }
 
 HOUR_MS = 3_600_000
+_NEW = (ACCEPTED, 0)
+#: Of a record that was stored without a request id: no fingerprint is like it.
+_NO_FINGERPRINT = b""
 
 StoredId = bytes | str
 
@@ -53,7 +57,7 @@ class ColumnBatch(NamedTuple):
 
     `place` is each record's place in `series`, `positions` its own place in the batch as sent. `request_ids` (in their
     stored form, "" for none) and `fingerprints` are None where no record has an id. `rare` are units without a column,
-    by index into the columns.
+    by index into the columns. `history` says that records may be held from elsewhere: see costd.store.history.
     """
 
     org_id: int
@@ -75,6 +79,7 @@ class ColumnBatch(NamedTuple):
     fingerprints: Sequence[bytes] | None
     refused: Sequence[RefusedRecord]
     door: str
+    history: bool = False
 
 
 class BatchStored(NamedTuple):
@@ -99,10 +104,11 @@ def store_batch(commit: Commit, batch: ColumnBatch) -> BatchStored | Conflict:
     refused = [record for record in batch.refused if not _is_held(record, known, fates)]
     fates.update((record.position, (record.outcome, 0)) for record in refused)
     refusals = [(record.position, record.field, record.reason) for record in refused]
-    fresh = _fresh(batch, known, fates)
+    fresh = _fresh(commit.connection, batch, known, fates)
     first_seq = _insert(commit, fresh)
     stored = _outcome(commit, batch, fresh, first_seq, fates, refusals)
-    if batch.batch_id:
+    # Where nothing was new, a retry finds the same by the records' own ids.
+    if batch.batch_id and (fresh.place or not batch.history):
         _remember(commit, seq, batch, stored, fates)
     return stored
 
@@ -114,7 +120,12 @@ def _known(commit: Commit, batch: ColumnBatch) -> dict[StoredId, Request]:
     if not ids:
         return {}
     found = find_requests(commit.connection, [(batch.org_id, each) for each in ids])
-    return {request_id: request for (_, request_id), request in found.items()}
+    known = {request_id: request for (_, request_id), request in found.items()}
+    if batch.history:
+        others = [each for each in ids if isinstance(each, bytes) and each not in known]
+        events = find_event_ids(commit.connection, batch.org_id, others)
+        known.update((each, Request(_NO_FINGERPRINT, seq)) for each, seq in events.items())
+    return known
 
 
 def _is_held(record: RefusedRecord, known: Mapping[StoredId, Request], fates: dict[int, tuple[str, int]]) -> bool:
@@ -127,7 +138,12 @@ def _is_held(record: RefusedRecord, known: Mapping[StoredId, Request], fates: di
     return True
 
 
-def _fresh(batch: ColumnBatch, known: Mapping[StoredId, Request], fates: dict[int, tuple[str, int]]) -> ColumnBatch:
+def _fresh(
+    connection: sqlite3.Connection,
+    batch: ColumnBatch,
+    known: Mapping[StoredId, Request],
+    fates: dict[int, tuple[str, int]],
+) -> ColumnBatch:
     """The batch without records that are held, on disk or earlier in itself; notes what became of those.
 
     A duplicate of a record of the same batch is noted with the negative index of the first.
@@ -147,7 +163,34 @@ def _fresh(batch: ColumnBatch, known: Mapping[StoredId, Request], fates: dict[in
                 continue
             seen[request_id] = at
         kept += 1
+    if batch.history:
+        _compare_contents(connection, batch, known, fates)
     return batch if kept == len(keep) else _only(batch, keep)
+
+
+def _compare_contents(
+    connection: sqlite3.Connection,
+    batch: ColumnBatch,
+    known: Mapping[StoredId, Request],
+    fates: dict[int, tuple[str, int]],
+) -> None:
+    """Conflicts that are none: records that were said in other words, but mean the same."""
+    assert batch.request_ids is not None
+    doubtful = {
+        at: known[batch.request_ids[at]].seq
+        for at, position in enumerate(batch.positions)
+        if fates.get(position, _NEW)[0] == CONFLICT and batch.request_ids[at] in known
+    }
+    own = caller_sources(connection)
+
+    def said(at: int) -> Content:
+        own_nano = batch.cost_nano[at] if batch.source_id[at] in own else None
+        counts = [column[at] for column in batch.counts]
+        series = batch.series[batch.place[at]]
+        return content(series, batch.at_ms[at], counts, batch.latency_ms[at], batch.extra[at], own_nano)
+
+    for at in held_alike(connection, doubtful, said):
+        fates[batch.positions[at]] = (DUPLICATE, doubtful[at])
 
 
 def _repeat_of(batch: ColumnBatch, at: int, earlier: Request | None, first: int | None) -> tuple[str, int]:

@@ -47,7 +47,7 @@ class BatchReader:
             raise Invalid("columns", "or rows are required: the records of the batch")
         if len(request.rows) > MAX_RECORDS:
             raise Invalid("rows", f"has {len(request.rows)} records; a batch has at most {MAX_RECORDS}")
-        return Rows(request.batch_id, _fingerprint(request), [_row(row) for row in request.rows])
+        return Rows(request.batch_id, _fingerprint(request), [_row(row) for row in request.rows], request.history)
 
     def _columns(self, request: usage_pb2.RecordBatchRequest) -> Batch:
         sent = request.columns
@@ -69,6 +69,7 @@ class BatchReader:
             request_ids=_request_ids(sent),
             jobs=list(sent.jobs) or None,
             other_units=_other_units(sent),
+            history=request.history,
         )
 
     def _usage(self, entry: usage_pb2.BatchSeries) -> Usage:
