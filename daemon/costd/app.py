@@ -31,6 +31,7 @@ from costd.services.exports import Exports
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
+from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
@@ -114,6 +115,7 @@ class Core:
                 clock=clock,
                 metrics=metrics,
                 prices=prices,
+                price_rules=PriceRules(prices, self.readers, clock),
                 access=access,
                 metering=metering,
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),

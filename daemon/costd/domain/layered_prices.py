@@ -9,17 +9,65 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from costd.domain.price_rule import FREE, PriceRule, per_unit, scaled
-from costd.domain.rates import TIER_KEYS, Context, ModelPrices, RateCard
+from costd.domain.rates import TIER_KEYS, Context, ModelPrices, RateCard, unknown_tier
 from costd.domain.units import UnitRegistry
 
 #: Why a model that only rules know cannot be priced at a time.
 NOT_IN_FORCE = "no price of it is in force at that time"
 
-#: What is left of "free" where something has a rate after all.
+#: What stays free of charge where something has a rate after all.
 _FREE_TOKENS: dict[str, list[Any]] = {"input_tokens": [0, 0], "output_tokens": [0, 0]}
+
+
+class RateOrigin(NamedTuple):
+    """Where a unit's rate comes from: the rule that names it, "" for the list or file below all rules.
+
+    `scaled_by` are the rules whose multipliers it went through, the lowest level first.
+    """
+
+    rule_id: str = ""
+    scaled_by: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Stack:
+    """The rates while level upon level is laid on them, and where each comes from."""
+
+    rates: dict[str, list[Any]]
+    origins: dict[str, RateOrigin] = field(default_factory=dict)
+    #: Nothing costs anything so far, not even what nobody has named a rate for: the rule that says so.
+    free_by: str = ""
+    is_touched: bool = False
+
+    def lay(self, active: Sequence[PriceRule], units: UnitRegistry) -> None:
+        """Put one level's rules that apply, the strongest first, on what is there."""
+        self.is_touched = self.is_touched or bool(active)
+        scaling = next((rule for rule in active if rule.multiplier is not None), None)
+        if scaling is not None and scaling.multiplier is not None:
+            self._scale(scaling.multiplier, scaling.id)
+        named: dict[str, list[Any]] = {}
+        for rule in reversed(active):
+            for unit, rate in rule.rates.items():
+                named[unit] = per_unit(rate, units.per(unit))
+                self.origins[unit] = RateOrigin(rule.id)
+        if named and self.free_by:
+            for unit, rate in _FREE_TOKENS.items():
+                if unit not in self.rates and unit not in named:
+                    self.rates[unit], self.origins[unit] = rate, RateOrigin(self.free_by)
+            self.free_by = ""
+        self.rates.update(named)
+
+    def _scale(self, factor: tuple[int, int], rule_id: str) -> None:
+        self.rates = {unit: scaled(rate, factor) for unit, rate in self.rates.items()}
+        for unit in self.rates:
+            origin = self.origins.get(unit, RateOrigin())
+            self.origins[unit] = RateOrigin(origin.rule_id, (*origin.scaled_by, rule_id))
+        if factor == FREE:
+            self.free_by = rule_id
 
 
 class LayeredPrices:
@@ -80,40 +128,53 @@ class LayeredPrices:
         active = [[rule for rule in level if rule.is_active(at_ms) and rule.fits(words)] for level in self._levels]
         return [rule for level in reversed(active) for rule in level]
 
-    def unmapped_tier(self, context: Mapping[str, str], *, variants_apply: bool) -> str:
+    def origins_at(self, at_ms: int, context: Context) -> Mapping[str, RateOrigin]:
+        """Where each rate of the card at a time comes from."""
+        base = self._base.card(at_ms, self._below(context)) if self._base else None
+        return self._stacked(at_ms, dict(context), base).origins
+
+    def cuts(self, context: Context) -> list[int]:
+        """The moments at which something that applies in a context begins or ends; times of day are not among them."""
+        words = dict(context)
+        fitting = [rule for level in self._levels for rule in level if rule.fits(words)]
+        own = {at_ms for rule in fitting for at_ms in (rule.from_ms, rule.until_ms) if at_ms is not None}
+        return sorted(own.union(self._base.cuts(context) if self._base else ()))
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether prices change within a day or a week."""
+        return self._base is not None and self._base.is_timed
+
+    def contexts(self) -> list[Context]:
+        """The contexts that something is said about."""
+        said = {rule.context for level in self._levels for rule in level if rule.context}
+        return sorted(said.union(self._base.contexts() if self._base and self._varies else ()))
+
+    def unmapped_tier(self, context: Mapping[str, str], *, variants_apply: bool = True) -> str:
         """The first tier word of the context that neither the base, nor a rule, nor plain sense knows, or ""."""
-        named = {pair for level in self._levels for rule in level for pair in rule.context}
+        fitting = [rule for level in self._levels for rule in level if rule.fits(context)]
+        named = {pair for rule in fitting for pair in rule.context}
         left = {key: word for key, word in context.items() if key not in TIER_KEYS or (key, word) not in named}
-        return self._base.unmapped_tier(left, variants_apply=variants_apply) if self._base else ""
+        if self._base is None:
+            return unknown_tier(left)
+        return self._base.unmapped_tier(left, variants_apply=variants_apply and self._varies)
 
     def _make(self, at_ms: int, context: Mapping[str, str], base: RateCard | None) -> RateCard:
-        rates: dict[str, list[Any]] = dict(base.rates) if base else {}
-        is_free = False
-        touched = False
-        for level in self._levels:
-            active = [rule for rule in level if rule.is_active(at_ms) and rule.fits(context)]
-            touched = touched or bool(active)
-            factor = next((rule.multiplier for rule in active if rule.multiplier is not None), None)
-            if factor is not None:
-                is_free = is_free or factor == FREE
-                rates = {unit: scaled(rate, factor) for unit, rate in rates.items()}
-            if named := self._named(active):
-                rates = (_FREE_TOKENS if is_free else {}) | rates | named
-                is_free = False
-        if not touched and base is not None:
+        stack = self._stacked(at_ms, context, base)
+        if base is not None and not stack.is_touched:
             return base
-        minimum = base.minimum if base else None
-        defect = "" if rates or is_free else NOT_IN_FORCE
-        if base is not None and base.defect and not rates:
-            defect = base.defect
-        return RateCard(rates, self._units, minimum, self._source_id, is_free=is_free, defect=defect)
+        if stack.free_by:  # nothing is left that could be wrong with the rates
+            return RateCard({}, self._units, None, self._source_id, is_free=True)
+        if base is None:
+            return RateCard(stack.rates, self._units, None, self._source_id, defect="" if stack.rates else NOT_IN_FORCE)
+        return RateCard(stack.rates, self._units, base.minimum, self._source_id)
+
+    def _stacked(self, at_ms: int, context: Mapping[str, str], base: RateCard | None) -> _Stack:
+        stack = _Stack(dict(base.rates) if base else {})
+        stack.origins = dict.fromkeys(stack.rates, RateOrigin())
+        for level in self._levels:
+            stack.lay([rule for rule in level if rule.is_active(at_ms) and rule.fits(context)], self._units)
+        return stack
 
     def _below(self, context: Context) -> Context:
         return self._base.meaningful(context) if self._base and self._varies else ()
-
-    def _named(self, active: Sequence[PriceRule]) -> dict[str, list[Any]]:
-        """What the rules of one level say, unit by unit the strongest."""
-        named: dict[str, list[Any]] = {}
-        for rule in reversed(active):
-            named.update({unit: per_unit(rate, self._units.per(unit)) for unit, rate in rule.rates.items()})
-        return named

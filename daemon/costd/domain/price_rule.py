@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from costd.domain.errors import Invalid
@@ -33,6 +33,9 @@ MIN_MS = 946_684_800_000
 MAX_MS = 7_258_118_400_000
 
 _UNIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
+#: No number of USD needs more digits.
+_MAX_DIGITS = 64
 _WILDCARD = "*"
 
 
@@ -62,6 +65,27 @@ class PriceRule(NamedTuple):
     def fits(self, context: Mapping[str, str]) -> bool:
         """Whether a record's price context holds everything this rule wants."""
         return all(context.get(key) == word for key, word in self.context)
+
+    @property
+    def scope(self) -> tuple[object, ...]:
+        """Whom and what it is for; of two rules with one scope the later decides, unit by unit."""
+        return self.org_id, self.provider, self.model, self.context
+
+    def replaces(self, held: PriceRule) -> bool:
+        """Whether nothing is left of another rule once this newer one is in the books."""
+        same = self.scope == held.scope and (self.from_ms, self.until_ms) == (held.from_ms, held.until_ms)
+        covered = held.rates.keys() <= self.rates.keys()
+        return same and covered and (held.multiplier is None or self.multiplier is not None)
+
+    def says_the_same(self, other: PriceRule) -> bool:
+        """Whether both say the same of the same, from whenever on."""
+        mine, theirs = (rule._replace(id="", from_ms=0) for rule in (self, other))
+        return mine == theirs
+
+    def contends(self, other: PriceRule) -> bool:
+        """Whether both have a word on the same unit, or on the rest."""
+        both_scale = self.multiplier is not None and other.multiplier is not None
+        return both_scale or not self.rates.keys().isdisjoint(other.rates)
 
     def closeness(self, name: str, listed: str) -> int:
         """How closely the rule's model is the one meant: 0 not at all, more is closer.
@@ -130,22 +154,10 @@ def parse_rate(amount: Decimal | int | str, field: str, *, per: int = 1) -> list
     return _exact(amount, field, MAX_RATE_USD * per, len(str(per)) - 1)
 
 
-def parse_tier(threshold: object, amount: Decimal | int | str, field: str) -> list[int]:
-    """A tier of a rate: [threshold in input tokens, mantissa, power of ten]."""
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 0 < threshold <= 10**12:
-        raise Invalid(field, "must begin above a whole number of input tokens")
-    return [threshold, *parse_rate(amount, field)]
-
-
 def parse_multiplier(amount: Decimal | int | str, field: str = "multiplier") -> Multiplier:
     """The exact form of a multiplier: 0.8 is a fifth less, 0 is free of charge."""
     mantissa, power = _exact(amount, field, MAX_MULTIPLIER, 0)
     return mantissa, power
-
-
-def rate_value(rate: list[Any]) -> Decimal:
-    """The base rate of a unit as a decimal number of USD."""
-    return Decimal(rate[0]).scaleb(rate[1])
 
 
 def scaled(rate: list[Any], factor: Multiplier) -> list[Any]:
@@ -161,10 +173,9 @@ def per_unit(rate: list[Any], per: int) -> list[Any]:
 
 
 def _exact(amount: Decimal | int | str, field: str, limit: int, shift: int) -> list[int]:
-    try:
-        exact = amount if isinstance(amount, Decimal) else Decimal(amount)
-    except (InvalidOperation, ValueError, TypeError):
-        raise Invalid(field, "must be a number") from None
+    if isinstance(amount, str) and not (len(amount) <= _MAX_DIGITS and _NUMBER.match(amount)):
+        raise Invalid(field, 'must be a number such as "2.5"')
+    exact = Decimal(amount)
     if not exact.is_finite():
         raise Invalid(field, "must be a finite number")
     if exact < 0:

@@ -7,12 +7,13 @@ the list.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from costd.domain.layered_prices import LayeredPrices
+from costd.domain.layered_prices import LayeredPrices, RateOrigin
 from costd.domain.matching import paths
-from costd.domain.price_rule import PriceRule
+from costd.domain.price_rule import FREE, PriceRule
 from costd.domain.price_table import Found, PriceTable
 from costd.domain.rates import Context, Linear, ModelPrices, RateCard, Unknowable
 from costd.domain.units import Quantity, UnitRegistry
@@ -50,11 +51,21 @@ class ColumnPrice(NamedTuple):
     source_id: int = 0
 
 
+class Variant(NamedTuple):
+    """What a model costs in another context than the one asked about."""
+
+    context: Context
+    card: RateCard
+
+
 class MatchedPrice(NamedTuple):
     """What a model costs at a moment, and why.
 
     `rules` are those in force, the strongest first; `base` is what they stand over: "list", "file", or "" where neither
-    knows the model.
+    knows the model. `origins` says of each unit of the card where its rate is from. `context` is the part of the
+    context asked about that means something, `variants` are the others that something is said about. The price is the
+    same since `since_ms` (None: always) and until `until_ms` (None: until further notice), which is exclusive; with
+    `is_timed` it may change within these, by the time of day.
     """
 
     provider: str
@@ -62,6 +73,12 @@ class MatchedPrice(NamedTuple):
     card: RateCard
     rules: Sequence[PriceRule]
     base: str
+    origins: Mapping[str, RateOrigin] = {}
+    context: Context = ()
+    variants: Sequence[Variant] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    is_timed: bool = False
 
 
 class PriceBook:
@@ -81,9 +98,11 @@ class PriceBook:
         self._table = table
         self._file = file
         self._rules_id = rules_id
-        self._rules = _RuleIndex(rules)
+        # A provider that the list did not know when its rule was made may be known to it by now, by another name.
+        ids = {rule.provider: self.canonical_provider(rule.provider) for rule in rules}
+        self._rules = _RuleIndex([rule._replace(provider=ids[rule.provider]) for rule in rules])
         self._entries: dict[tuple[int, str, str, Context], _Entry] = {}
-        self._misses: dict[tuple[str, str], Quote] = {}
+        self._misses: dict[tuple[int, str, str], Quote] = {}
 
     @property
     def version(self) -> str:
@@ -148,13 +167,12 @@ class PriceBook:
         entry = self._entries.get((org, provider, model, context))
         if entry is not None:
             return entry
-        # A miss is everybody's: nothing speaks of the model, or only other organizations' rules.
-        miss = self._misses.get((provider, model)) if not org else None
+        miss = self._misses.get((org, provider, model))
         if miss is not None:
             return miss
         entry = self._find(org, provider, model, context)
         if entry is None:
-            return self._miss(provider, model, remember=not org)
+            return self._miss(org, provider, model)
         if len(self._entries) >= MAX_REMEMBERED:
             self._entries.clear()
         self._entries[org, provider, model, context] = entry
@@ -169,8 +187,10 @@ class PriceBook:
         owner = named or (found.provider_id if found else "")
         name = model.strip().lower()
         levels = self._rules.levels(org_id, owner, name, listed.model.id.lower() if listed else "")
-        if not any(levels):
-            return _Entry(found.model, owner, context, base, found.variants_apply) if found else None
+        if found is None and not any(rule.rates or rule.multiplier == FREE for level in levels for rule in level):
+            return None  # a share of nothing
+        if found is not None and not any(levels):
+            return _Entry(found.model, owner, context, base, found.variants_apply)
         if not owner:
             owner = next((rule.provider for level in reversed(levels) for rule in level if rule.provider), "")
             levels = [[rule for rule in level if rule.provider in {"", owner}] for level in levels]
@@ -194,14 +214,13 @@ class PriceBook:
                 return found
         return None
 
-    def _miss(self, provider: str, model: str, *, remember: bool) -> Quote:
+    def _miss(self, org_id: int, provider: str, model: str) -> Quote:
         named = self.canonical_provider(provider)
         at = f' of provider "{named}"' if named else ""
         miss = Quote(None, named, "", (f'not priced: the price list has no model "{model}"{at}',))
-        if remember:
-            if len(self._misses) >= MAX_REMEMBERED_MISSES:
-                self._misses.clear()
-            self._misses[provider, model] = miss
+        if len(self._misses) >= MAX_REMEMBERED_MISSES:
+            self._misses.clear()
+        self._misses[org_id, provider, model] = miss
         return miss
 
 
@@ -233,7 +252,7 @@ class _RuleIndex:
 class _Entry:
     """One model as it was asked for: provider, spelling and context."""
 
-    __slots__ = ("_base", "_context", "_model", "_provider", "_unmapped", "_warnings")
+    __slots__ = ("_base", "_context", "_model", "_provider", "_unmapped", "_varies", "_warnings")
 
     def __init__(
         self, model: ModelPrices | LayeredPrices, provider: str, context: Context, base: str, variants_apply: bool
@@ -241,6 +260,7 @@ class _Entry:
         self._model = model
         self._provider = provider
         self._base = base
+        self._varies = variants_apply
         self._context = model.meaningful(context) if variants_apply else ()
         self._unmapped = model.unmapped_tier(dict(context), variants_apply=variants_apply)
         self._warnings: tuple[str, ...] = ()
@@ -260,11 +280,41 @@ class _Entry:
         return ColumnPrice(self._provider, linear, self._unmapped, card.source_id if card else 0)
 
     def matched(self, at_ms: int) -> MatchedPrice:
+        model, context = self._model, self._context
+        card = model.card(at_ms, context)
         rules: Sequence[PriceRule] = ()
-        if isinstance(self._model, LayeredPrices):
-            rules = self._model.rules_at(at_ms, self._context)
-        card = self._model.card(at_ms, self._context)
-        return MatchedPrice(self._provider, self._model.id, card, rules, self._base)
+        origins: Mapping[str, RateOrigin] = dict.fromkeys(card.rates, RateOrigin())
+        if isinstance(model, LayeredPrices):
+            rules, origins = model.rules_at(at_ms, context), model.origins_at(at_ms, context)
+        others = [each for each in model.contexts() if each != context] if self._varies else []
+        variants = [Variant(each, model.card(at_ms, model.meaningful(each))) for each in others]
+        since_ms, until_ms = self._span(at_ms)
+        return MatchedPrice(
+            self._provider,
+            model.id,
+            card,
+            rules,
+            self._base,
+            origins,
+            context,
+            variants,
+            since_ms,
+            until_ms,
+            model.is_timed,
+        )
+
+    def _span(self, at_ms: int) -> tuple[int | None, int | None]:
+        """Since when and until when a card is the one that holds now; what changes nothing is passed over."""
+        model, context = self._model, self._context
+        cuts = model.cuts(context)
+        next_cut = bisect_right(cuts, at_ms)
+
+        def changes(cut_ms: int) -> bool:
+            before, after = (model.card(moment, context) for moment in (cut_ms - 1, cut_ms))
+            return (before.rates, before.is_free, before.defect) != (after.rates, after.is_free, after.defect)
+
+        since_ms = next((cut for cut in reversed(cuts[:next_cut]) if model.is_timed or changes(cut)), None)
+        return since_ms, next((cut for cut in cuts[next_cut:] if model.is_timed or changes(cut)), None)
 
     def _quote_fully(self, card: RateCard, units: Mapping[str, Quantity]) -> Quote:
         cost = card.cost_nano(units)

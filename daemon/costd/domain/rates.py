@@ -128,6 +128,19 @@ class ModelPrices:
             return None
         return self.card(first_ms, context)
 
+    def cuts(self, _context: Context) -> list[int]:
+        """The moments at which a dated price begins."""
+        return self._dates
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether prices change within a day or a week."""
+        return bool(self._times or self._weeks)
+
+    def contexts(self) -> list[Context]:
+        """The contexts that have variants."""
+        return sorted({tuple(sorted(when.items())) for when, _, _ in self._variants})
+
     def rates(self, at_ms: int, context: Mapping[str, str]) -> Rates:
         """The rates that hold at a time: the last active price, with the first active variant of each unit over it."""
         standard: Rates = self._prices[0][1]
@@ -144,13 +157,13 @@ class ModelPrices:
 
     def unmapped_tier(self, context: Mapping[str, str], *, variants_apply: bool) -> str:
         """The first tier word of the context that neither a variant of this model nor plain sense knows, or ""."""
-        for key in TIER_KEYS:
-            word = context.get(key, "")
-            if word in STANDARD_TIERS:
-                continue
-            if not (variants_apply and any(when.get(key) == word for when, _, _ in self._variants)):
-                return word
-        return ""
+        known = {pair for when, _, _ in self._variants for pair in when.items()} if variants_apply else frozenset()
+        return unknown_tier({key: word for key, word in context.items() if (key, word) not in known})
+
+
+def unknown_tier(context: Mapping[str, str]) -> str:
+    """The first word for a tier that is none for the standard service, or ""."""
+    return next((word for key in TIER_KEYS if (word := context.get(key, "")) not in STANDARD_TIERS), "")
 
 
 def _active(constraint: list[Any] | None, at_ms: int) -> bool:

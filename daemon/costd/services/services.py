@@ -16,6 +16,7 @@ from costd.services.exports import Exports
 from costd.services.health import Health
 from costd.services.metering import Metering
 from costd.services.months import Months
+from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
@@ -32,6 +33,7 @@ class Services:
     clock: Clock
     metrics: Metrics
     prices: Prices
+    price_rules: PriceRules
     access: Access
     metering: Metering
     batching: Batching

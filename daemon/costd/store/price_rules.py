@@ -8,47 +8,68 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from costd.domain.errors import NotFound
+from costd.domain.ids import parse_uuid, uuid7, uuid_text
 from costd.domain.price_rule import PriceRule
 from costd.store.commit import Commit
 
 _RULE = "id, org_id, provider, model, context, rates, multiplier, from_ms, until_ms, note"
+_STORED = (
+    f"SELECT {', '.join(f'r.{name.strip()}' for name in _RULE.split(','))}, "
+    "o.name, r.created_ms, r.created_by, k.name, r.removed_ms, r.removed_by, l.name "
+    "FROM price_rule r LEFT JOIN org o ON o.id = r.org_id "
+    "LEFT JOIN api_key k ON k.id = r.created_by LEFT JOIN api_key l ON l.id = r.removed_by"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRule:
-    """A rule with its history; `org` is the organization's name, None for everybody. Times are UTC milliseconds."""
+    """A rule with its history; `org` is the organization's name, None for everybody. Times are UTC milliseconds.
+
+    `created_by` and `removed_by` are keys, by id and by name; "" is the local user.
+    """
 
     rule: PriceRule
     org: str | None
     created_ms: int
     created_by: str
+    created_by_name: str
     removed_ms: int | None
-    removed_by: str | None
+    removed_by: str
+    removed_by_name: str
 
 
 def load_rules(connection: sqlite3.Connection) -> list[PriceRule]:
-    """The rules in the books, those of the past and of the future included, removed ones not."""
-    return [_rule(row) for row in connection.execute(f"SELECT {_RULE} FROM price_rule WHERE removed_ms IS NULL")]
+    """The rules in the books, those of the past and of the future included, removed ones not; the oldest first."""
+    return [
+        _rule(row) for row in connection.execute(f"SELECT {_RULE} FROM price_rule WHERE removed_ms IS NULL ORDER BY id")
+    ]
 
 
-def list_rules(connection: sqlite3.Connection, org_id: int, *, removed: bool) -> list[StoredRule]:
-    """An organization's rules and everybody's, newest first; on demand those that were removed as well."""
-    names = ", ".join(f"r.{name.strip()}" for name in _RULE.split(","))
+def list_rules(connection: sqlite3.Connection, org_id: int | None, *, removed: bool) -> list[StoredRule]:
+    """An organization's rules and everybody's (None: all there are), newest first; on demand removed ones as well."""
+    where = "(?1 IS NULL OR r.org_id IS NULL OR r.org_id = ?1)" + ("" if removed else " AND r.removed_ms IS NULL")
+    return [_stored(row) for row in connection.execute(f"{_STORED} WHERE {where} ORDER BY r.id DESC", (org_id,))]
+
+
+def find_rules(connection: sqlite3.Connection, org_id: int | None, start: str) -> list[StoredRule]:
+    """At most two rules whose id begins so, of those that `list_rules` may show; removed ones come last."""
     rows = connection.execute(
-        f"SELECT {names}, o.name, r.created_ms, r.created_by, r.removed_ms, r.removed_by "
-        "FROM price_rule r LEFT JOIN org o ON o.id = r.org_id WHERE (r.org_id IS NULL OR r.org_id = ?) "
-        f"{'' if removed else 'AND r.removed_ms IS NULL '}ORDER BY r.id DESC",
-        (org_id,),
+        f"{_STORED} WHERE (?1 IS NULL OR r.org_id IS NULL OR r.org_id = ?1) AND substr(r.id, 1, ?2) = ?3 "
+        "ORDER BY r.id <> ?3, r.removed_ms IS NOT NULL, r.id LIMIT 2",
+        (org_id, len(start), start),
     )
-    return [StoredRule(_rule(row[:10]), *row[10:]) for row in rows]
+    return [_stored(row) for row in rows]
+
+
+def new_rule_ids(commit: Commit, count: int) -> list[str]:
+    """Ids for new rules, ascending and above all there are, also where the clock was set back: newer is stronger."""
+    newest = commit.connection.execute("SELECT max(id) FROM price_rule").fetchone()[0]
+    first = max(uuid7(commit.now_ms), (parse_uuid(newest) or 0) + 1 if newest is not None else 0)
+    return [uuid_text(first + number) for number in range(count)]
 
 
 def insert_rule(commit: Commit, rule: PriceRule, actor: str, revision: int) -> None:
-    """Add a rule, which holds from this revision of the prices on; what it leaves nothing of is removed."""
-    for held in load_rules(commit.connection):
-        if _is_replaced(held, rule):
-            _remove(commit, held.id, actor, revision)
+    """Add a rule, which holds from this revision of the prices on."""
     commit.connection.execute(
         f"INSERT INTO price_rule ({_RULE}, created_ms, created_by, revision) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -70,28 +91,19 @@ def insert_rule(commit: Commit, rule: PriceRule, actor: str, revision: int) -> N
     )
 
 
-def remove_rule(commit: Commit, org_ids: tuple[int | None, ...], rule_id: str, actor: str, revision: int) -> PriceRule:
-    """Remove a rule of one of these organizations (None: everybody's); NotFound where there is none in the books."""
-    row = commit.connection.execute(
-        f"SELECT {_RULE} FROM price_rule WHERE id = ? AND removed_ms IS NULL", (rule_id,)
-    ).fetchone()
-    if row is None or row[1] not in org_ids:
-        raise NotFound(f'there is no price with the id "{rule_id[:64]}"; `costd prices list` shows them')
-    _remove(commit, rule_id, actor, revision)
-    return _rule(row)
-
-
-def _remove(commit: Commit, rule_id: str, actor: str, revision: int) -> None:
+def remove_rule(commit: Commit, rule_id: str, actor: str, revision: int) -> None:
+    """Take a rule out of the books from this revision of the prices on."""
     commit.connection.execute(
         "UPDATE price_rule SET removed_ms = ?, removed_by = ?, removed_revision = ? WHERE id = ?",
         (commit.now_ms, actor, revision, rule_id),
     )
 
 
-def _is_replaced(held: PriceRule, rule: PriceRule) -> bool:
-    """Whether nothing is left of a rule once another is in the books."""
-    same = held[1:5] == rule[1:5] and (held.from_ms, held.until_ms) == (rule.from_ms, rule.until_ms)
-    return same and held.rates.keys() <= rule.rates.keys() and (held.multiplier is None or rule.multiplier is not None)
+def _stored(row: tuple[Any, ...]) -> StoredRule:
+    org, created_ms, created_by, creator, removed_ms, removed_by, remover = row[10:]
+    return StoredRule(
+        _rule(row[:10]), org, created_ms, created_by, creator or "", removed_ms, removed_by or "", remover or ""
+    )
 
 
 def _rule(row: tuple[Any, ...]) -> PriceRule:

@@ -1,0 +1,142 @@
+"""Checks of prices before they come into force: of rules an operator sets, and of whole tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from costd.domain.errors import Invalid
+from costd.domain.price_rule import MIN_MS, PriceRule, check_rule
+from costd.domain.price_table import PriceTable, read_header
+from costd.domain.pricebook import MatchedPrice, PriceBook, Quote
+from costd.store.price_list import PriceList
+
+#: More in one go is a list: import it as a file.
+MAX_RULES = 10_000
+
+
+class NewRule(NamedTuple):
+    """A rule to be made; `from_ms` None: from now on, or for all times where the model had no price.
+
+    `org` is the name of the organization it is for, "" for everybody. See PriceRule for the rest.
+    """
+
+    rule: PriceRule
+    org: str = ""
+    from_ms: int | None = None
+
+
+class CheckedRule(NamedTuple):
+    """A rule as it will be kept, but for its id; whether the caller said from when."""
+
+    rule: PriceRule
+    has_from: bool
+
+
+def entry_field(position: int, field: str) -> str:
+    """Where a field is in a list of prices."""
+    return f"prices[{position}].{field}" if field else f"prices[{position}]"
+
+
+def check_rules(
+    news: Sequence[NewRule], org_ids: Mapping[str, int | None], book: PriceBook, held: Sequence[PriceRule], now_ms: int
+) -> list[CheckedRule]:
+    """The rules in their one form; Invalid names the entry and the field that make no sense.
+
+    `org_ids` are the organizations by name, `held` the rules in the books.
+    """
+    if not news:
+        raise Invalid("prices", "are missing: give at least one")
+    if len(news) > MAX_RULES:
+        raise Invalid("prices", f"must be at most {MAX_RULES} at once; import a price file instead")
+    checked = []
+    for position, new in enumerate(news):
+        try:
+            checked.append(_checked(new, org_ids[new.org], book, now_ms))
+        except Invalid as refusal:
+            raise refusal.renamed(entry_field(position, refusal.field)) from None
+    _check_whole([each.rule for each in checked], book, held)
+    return checked
+
+
+def _checked(new: NewRule, org_id: int | None, book: PriceBook, now_ms: int) -> CheckedRule:
+    rule = new.rule._replace(org_id=org_id, provider=book.canonical_provider(new.rule.provider))
+    if new.from_ms is not None:
+        return CheckedRule(check_rule(rule._replace(from_ms=new.from_ms)), has_from=True)
+    rule = check_rule(rule._replace(from_ms=MIN_MS))
+    if rule.model.endswith("*") or _is_priced(book, rule, now_ms):
+        rule = check_rule(rule._replace(from_ms=now_ms))
+    return CheckedRule(rule, has_from=False)
+
+
+def _is_priced(book: PriceBook, rule: PriceRule, at_ms: int) -> bool:
+    priced = book.match(rule.org_id or 0, rule.provider, rule.model, at_ms, rule.context)
+    return isinstance(priced, MatchedPrice) and not priced.card.defect
+
+
+def _check_whole(rules: Sequence[PriceRule], book: PriceBook, held: Sequence[PriceRule]) -> None:
+    """Refuse rules whose rates make no sense together with what is below and beside them."""
+    trial = PriceBook(book.table, [*held, *rules], book.file)
+    for position, rule in enumerate(rules):
+        if not rule.rates or rule.model.endswith("*"):
+            continue
+        found = trial.match(rule.org_id or 0, rule.provider, rule.model, rule.from_ms, rule.context)
+        if isinstance(found, MatchedPrice) and found.card.defect:
+            raise Invalid(entry_field(position, "rates"), f"do not fit together: {found.card.defect}")
+
+
+def moment_to_show(rule: PriceRule, now_ms: int) -> int:
+    """The moment nearest to now at which a rule applies."""
+    if rule.until_ms is not None and rule.until_ms <= now_ms:
+        return rule.until_ms - 1
+    return max(now_ms, rule.from_ms)
+
+
+def shown_price(book: PriceBook, rule: PriceRule, at_ms: int) -> MatchedPrice | None:
+    """What the model that a rule speaks of costs; None where it has no price, or is any of many."""
+    if rule.model.endswith("*"):
+        return None
+    found = book.match(rule.org_id or 0, rule.provider, rule.model, at_ms, rule.context)
+    return None if isinstance(found, Quote) or found.card.defect else found
+
+
+def standing(rule: CheckedRule, beside: Sequence[PriceRule], now_ms: int) -> PriceRule | None:
+    """The rule in the books, of those with the same scope, that already does all that a new one would do."""
+    for held in beside:
+        applies = held.from_ms == rule.rule.from_ms if rule.has_from else held.is_active(now_ms)
+        if not applies or not held.says_the_same(rule.rule):
+            continue
+        later = (
+            other
+            for other in beside
+            if (other.from_ms, other.id) > (held.from_ms, held.id)
+            and other.contends(held)
+            and (rule.has_from or other.from_ms <= now_ms)
+        )
+        if next(later, None) is None:
+            return held
+    return None
+
+
+def check_table(table: PriceList, book: PriceBook) -> None:
+    """Refuse a table that is not whole, or that holds what cannot be used."""
+    header = read_header(table.body)
+    if not header.complete or header.version != table.version:
+        raise Invalid("table", "is not a whole price table; compile it with this release of costd")
+    try:
+        PriceTable(table.body, book.units).check()
+        own = PriceTable(table.body).units.units
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise Invalid("table", "holds prices that cannot be used; compile it with this release of costd") from None
+    if any(unit.per != book.units.per(name) for name, unit in own.items() if name in book.units.units):
+        raise Invalid("table", "counts units otherwise than the list does; compile it with this release of costd")
+
+
+def audited(rule: PriceRule) -> dict[str, object]:
+    """What the audit trail says of a rule."""
+    told: dict[str, object] = {"model": rule.model, "provider": rule.provider, "rates": dict(rule.rates)}
+    if rule.multiplier is not None:
+        told["multiplier"] = list(rule.multiplier)
+    if rule.context:
+        told["context"] = dict(rule.context)
+    return told | {"from_ms": rule.from_ms, "until_ms": rule.until_ms, "everybody": rule.org_id is None}
