@@ -1,7 +1,12 @@
 """Compiles the price list of the genai-prices library into the compact table the daemon reads.
 
-Run as `python -m costd.store.price_compiler OUT` in a process of its own: importing the library costs 30–40 MB that
-the daemon must not carry. The table is text, so that a change of prices reads well in a diff:
+Run as `python -m costd.store.price_compiler OUT [--from FILE]` in a process of its own: importing the library costs
+30–40 MB that the daemon must not carry. FILE is a data file as the library publishes them and reads when it updates
+itself (`prices/new_data/v2/data.json` of its repository, `data_slim.json`): a JSON array of providers; without one it
+is the installed library's own data. Exit status 1 means that FILE is no good; the last line on stderr says why. Price
+keys in it that the installed library does not know are left out and named on stderr.
+
+The table is text, so that a change of prices reads well in a diff:
 
     line 1   the header, JSON: format, version of the library, units, and the providers in their order, each with the
              place of its section (`start`, `length`: bytes after the header's line)
@@ -19,19 +24,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from genai_prices import data, data_units, types
 
+from costd.store.price_compiler_data import BadFile, read_data
+
 FORMAT = 1
 LIBRARY = "genai-prices"
 _EPOCH = date(1970, 1, 1)
+#: How a line on stderr begins that names a price key which was left out.
+LEFT_OUT = "left out: "
+#: Bounds on what a file calls a price per million or thousand: more is a slip, finer is noise.
+_MAX_USD = 10**9
+_MIN_EXPONENT = -40
 
 #: A rule that the library has in its code, not in its data: Groq bills at least ten seconds of audio a request
 #: (ModelInfo.calc_price). [units to look at, the first that was sent counts; least quantity].
@@ -42,29 +56,42 @@ _MINIMUMS = {
 
 
 def compile_table() -> bytes:
-    """The whole table; the same library always gives the same bytes."""
-    sections = [_section(provider) for provider in data.providers]
+    """The whole table of the installed library; the same library always gives the same bytes."""
+    return _compile(data.providers, version(LIBRARY))
+
+
+def compile_file(raw: bytes) -> tuple[bytes, Mapping[str, int]]:
+    """The table of a data file, and the price keys that were left out, with how often each occurred.
+
+    Its version is that of the installed library, which reads it, with the file's digest. Raises BadFile.
+    """
+    providers, left_out = read_data(raw, _section)
+    return _compile(providers, f"{version(LIBRARY)}+{sha256(raw).hexdigest()[:12]}"), left_out
+
+
+def _compile(listed: Sequence[types.Provider], version_: str) -> bytes:
+    sections = [_section(provider) for provider in listed]
     providers: list[dict[str, Any]] = []
     start = 0
-    for provider, section in zip(data.providers, sections, strict=True):
+    for provider, section in zip(listed, sections, strict=True):
         providers.append(_provider(provider) | {"start": start, "length": len(section)})
         start += len(section)
     header = {
         "format": FORMAT,
         "library": LIBRARY,
-        "version": version(LIBRARY),
+        "version": version_,
         "units": {name: [unit["per"], unit["dimensions"]] for name, unit in data_units.unit_data.items()},
         "providers": providers,
     }
     return _json(header) + b"\n" + b"".join(sections)
 
 
-def write_table(path: Path) -> None:
-    """Write a fresh table to `path`, whole or not at all."""
+def write_table(path: Path, body: bytes | None = None) -> None:
+    """Write a table, or a fresh one of the installed library, to `path`, whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with scratch.open("wb") as file:
-            file.write(compile_table())
+            file.write(compile_table() if body is None else body)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
@@ -123,6 +150,7 @@ def _match(logic: Any) -> list[Any]:
         case types.ClauseContains():
             return ["*", logic.contains.lower()]
         case types.ClauseRegex():
+            re.compile(logic.regex)
             return ["~", logic.regex]
         case types.ClauseOr():
             return ["|", *map(_match, logic.or_)]
@@ -164,7 +192,7 @@ def _rate(value: Decimal | types.TieredPrices) -> list[Any]:
 def _decimal(value: Decimal) -> tuple[int, int]:
     """(mantissa, power of ten), without trailing zeros in the mantissa."""
     sign, digits, exponent = value.as_tuple()
-    if sign or not isinstance(exponent, int):
+    if sign or not isinstance(exponent, int) or exponent < _MIN_EXPONENT or value > _MAX_USD:
         raise ValueError(f"not a price: {value}")
     mantissa = int("".join(map(str, digits)))
     while mantissa and mantissa % 10 == 0:
@@ -173,11 +201,22 @@ def _decimal(value: Decimal) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the table to the one argument; exit status 2 when it is missing."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m costd.store.price_compiler OUT\n")
-        return 2
-    write_table(Path(arguments[0]))
+    """Write the table to the first argument; exit status 2 for a wrong command, 1 for a bad file."""
+    match list(arguments):
+        case [out]:
+            write_table(Path(out))
+        case [out, "--from", source]:
+            try:
+                body, left_out = compile_file(Path(source).read_bytes())
+            except (OSError, BadFile) as error:
+                sys.stderr.write(" ".join(str(error).split()) + "\n")
+                return 1
+            for key, count in sorted(left_out.items()):
+                sys.stderr.write(f"{LEFT_OUT}{key} ({count} times)\n")
+            write_table(Path(out), body)
+        case _:
+            sys.stderr.write("usage: python -m costd.store.price_compiler OUT [--from FILE]\n")
+            return 2
     return 0
 
 
