@@ -161,13 +161,18 @@ class PriceTable:
         return None
 
     def find_exactly(self, provider_id: str, name: str) -> Found | None:
-        """The model of that very name, in any case; "" for any provider, if only one has it."""
+        """The model of that very name, in any case.
+
+        "" stands for any provider, if only one has the name, or has it as the model's id.
+        """
         if provider_id:
             owner = self._by_id.get(provider_id)
             owners = [owner] if owner is not None else []
         else:
             owners = self.providers
         found = [(owner, at) for owner in owners if (at := owner.find(name.lower())) is not None]
+        if len(found) > 1:
+            found = [(owner, at) for owner, at in found if owner.prices(at)["id"].lower() == name.lower()]
         if len(found) != 1:
             return None
         owner, position = found[0]

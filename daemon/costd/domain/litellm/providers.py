@@ -16,6 +16,7 @@ _IDS = {
     "fireworks_ai-embedding-models": "fireworks",
     "gemini": "google",
     "github_copilot": "github-copilot",
+    "google_pse": "google",
     "meta_llama": "meta",
     "moonshot": "moonshotai",
     "palm": "google",
