@@ -3,7 +3,7 @@
 Run as `python -m costd.store.price_compiler OUT [--from FILE]` in a process of its own: importing the library costs
 30–40 MB that the daemon must not carry. FILE is a data file as the library publishes them and reads when it updates
 itself (`prices/new_data/v2/data.json` of its repository, `data_slim.json`): a JSON array of providers; without one it
-is the installed library's own data. Exit status 1 means that FILE is no good; the last line on stderr says why. Price
+is the installed library's own data. Exit status 65 means that FILE is no good; the last line on stderr says why. Price
 keys in it that the installed library does not know are left out and named on stderr.
 
 The table is text, so that a change of prices reads well in a diff:
@@ -41,6 +41,8 @@ from costd.store.price_compiler_data import BadFile, read_data
 FORMAT = 1
 LIBRARY = "genai-prices"
 _EPOCH = date(1970, 1, 1)
+#: The exit status for bad input of sysexits.h; a crash of the interpreter's own would be 1.
+BAD_FILE = 65
 #: How a line on stderr begins that names a price key which was left out.
 LEFT_OUT = "left out: "
 #: Bounds on what a file calls a price per million or thousand: more is a slip, finer is noise.
@@ -65,7 +67,7 @@ def compile_file(raw: bytes) -> tuple[bytes, Mapping[str, int]]:
 
     Its version is that of the installed library, which reads it, with the file's digest. Raises BadFile.
     """
-    providers, left_out = read_data(raw, _section)
+    providers, left_out = read_data(raw, lambda provider: (_provider(provider), _section(provider)))
     return _compile(providers, f"{version(LIBRARY)}+{sha256(raw).hexdigest()[:12]}"), left_out
 
 
@@ -201,7 +203,7 @@ def _decimal(value: Decimal) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the table to the first argument; exit status 2 for a wrong command, 1 for a bad file."""
+    """Write the table to the first argument; exit status 2 for a wrong command, 65 for a bad file."""
     match list(arguments):
         case [out]:
             write_table(Path(out))
@@ -210,7 +212,7 @@ def main(arguments: Sequence[str]) -> int:
                 body, left_out = compile_file(Path(source).read_bytes())
             except (OSError, BadFile) as error:
                 sys.stderr.write(" ".join(str(error).split()) + "\n")
-                return 1
+                return BAD_FILE
             for key, count in sorted(left_out.items()):
                 sys.stderr.write(f"{LEFT_OUT}{key} ({count} times)\n")
             write_table(Path(out), body)

@@ -20,6 +20,8 @@ TABLE_NAME = "prices.txt"
 COMPILE_TIMEOUT_S = 60
 #: A hundred times what the library publishes today; a larger file is another one.
 MAX_DATA_BYTES = 64 * 2**20
+#: The compiler's exit status for data that is no good.
+_BAD_FILE = 65
 #: How the compiler's line on stderr begins that names a price key which was left out.
 _LEFT_OUT = "left out: "
 
@@ -70,7 +72,7 @@ def _compile_anew(raw: bytes | None) -> CompiledPrices:
                 command += ["--from", str(source)]
             done = subprocess.run(command, check=False, capture_output=True, timeout=COMPILE_TIMEOUT_S)  # noqa: S603 - our own module
             said = done.stderr.decode(errors="replace").strip().splitlines()
-            if done.returncode == 1 and raw is not None and said:
+            if done.returncode == _BAD_FILE and said:
                 raise Invalid("file", said[-1][:500])
             if done.returncode:
                 log.warning("the price compiler failed: %s", " ".join(said)[-500:])
