@@ -12,10 +12,10 @@ ROUNDS ?= 200
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml clients/python/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("costd needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which with: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -e clients/python
 	touch $@
 
 venv: $(STAMP) ## Make .venv with costd and its development tools
@@ -53,4 +53,4 @@ soak: $(STAMP) ## The kill -9 test for ROUNDS rounds (200)
 	COSTD_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m soak -o addopts='-q -p no:cacheprovider' tests
 
 clean: ## Remove what was built
-	rm -rf $(VENV) build dist certs .mypy_cache .ruff_cache daemon/*.egg-info
+	rm -rf $(VENV) build dist certs .mypy_cache .ruff_cache daemon/*.egg-info clients/python/*.egg-info

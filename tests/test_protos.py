@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOS = sorted((ROOT / "proto").rglob("*.proto"))
+PROTOS = sorted([*(ROOT / "proto").rglob("*.proto"), *(ROOT / "clients").rglob("proto/*.proto")])
 
 #: A message, a service, a method or a field; what closes a block or wraps alternatives needs no comment.
 DECLARATION = re.compile(r"\s*(message \w+|service \w+|rpc \w+|(?:repeated |optional )?[\w.<>, ]+ \w+ = \d+;)")
@@ -38,6 +38,7 @@ def uncommented(lines: list[str]) -> Iterator[str]:
 def test_generated_code_is_current(generator: ModuleType) -> None:
     """Somebody who edits a proto must run make proto."""
     assert generator.stale(generator.TARGET) == []
+    assert generator.stale(generator.CLIENT_TARGET, generator.generate_client) == []
 
 
 @pytest.mark.parametrize("path", PROTOS, ids=[path.name for path in PROTOS])

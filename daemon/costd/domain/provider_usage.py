@@ -4,6 +4,8 @@ Sources: the API references of OpenAI (chat completions, responses, realtime, im
 Amazon Bedrock (Converse), Google (generateContent, Vertex AI), Mistral, Cohere (v2), Perplexity and xAI, and the
 extractors of genai-prices. The shape of the object tells the dialect; the provider decides only where two share one.
 
+Beside the provider's own counts the object may hold `other_units`: counts by unit that its dialect has no place for.
+
 Counts of zero are left out of sub-counts. An overlap of two sub-counts that a provider itemises stays even when it is
 zero: a model that prices it cannot be priced without knowing it.
 """
@@ -50,9 +52,22 @@ def units_from_provider(provider: str, raw: Raw) -> tuple[dict[str, Quantity], C
             raw = inner
             break
     units = _Units()
-    if not any(read(name, _Node(raw, "usage"), units) for read in _DIALECTS):
+    is_known = any(read(name, _Node(raw, "usage"), units) for read in _DIALECTS)
+    if not (_others(raw, units) or is_known):
         raise Invalid("usage", "has no token counts in a form that is known; send `units` instead")
     return units.counts, _context(raw)
+
+
+def _others(raw: Raw, units: _Units) -> bool:
+    """Take what whoever sent the object put beside the provider's own counts; a count of the provider's own wins."""
+    others = raw.get("other_units")
+    if others is None:
+        return False
+    if not isinstance(others, Mapping):
+        raise Invalid("usage.other_units", "must be an object")
+    for unit, value in others.items():
+        units.counts.setdefault(str(unit), _quantity(value, f"usage.other_units.{str(unit)[:MAX_WORD]}"))
+    return bool(others)
 
 
 def tier_context(word: str) -> Context:

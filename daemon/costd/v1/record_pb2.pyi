@@ -154,6 +154,7 @@ class RecordRequest(_message.Message):
     TIME_MS_FIELD_NUMBER: _builtins.int
     COST_NANO_USD_FIELD_NUMBER: _builtins.int
     PRICE_CONTEXT_FIELD_NUMBER: _builtins.int
+    PROVIDER_USAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's id of this call, at most 256 characters; the record counts once per id. Empty: no such protection."""
     status: _builtins.str
@@ -166,6 +167,11 @@ class RecordRequest(_message.Message):
     """
     cost_nano_usd: _builtins.int
     """What the caller says it cost, in nano-USD, at most 10^15. It wins over the price list."""
+    provider_usage: _builtins.str
+    """Instead of `units`: the provider's own `usage` object as it came, as JSON. It is read as the dialect of
+    `dimensions.provider`, which is required with it; what it tells about tiers is added to `price_context`. Counts it
+    has no place for (tools, for instance) may be put into it as `other_units`: {"web_searches": 2}.
+    """
     @_builtins.property
     def dimensions(self) -> Global___Dimensions:
         """Who made it, and for what."""
@@ -189,10 +195,11 @@ class RecordRequest(_message.Message):
         time_ms: _builtins.int | None = ...,
         cost_nano_usd: _builtins.int | None = ...,
         price_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        provider_usage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_time_ms", b"_time_ms", "cost_nano_usd", b"cost_nano_usd", "dimensions", b"dimensions", "latency_ms", b"latency_ms", "time_ms", b"time_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_time_ms", b"_time_ms", "cost_nano_usd", b"cost_nano_usd", "dimensions", b"dimensions", "latency_ms", b"latency_ms", "price_context", b"price_context", "request_id", b"request_id", "status", b"status", "time_ms", b"time_ms", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "_latency_ms", b"_latency_ms", "_time_ms", b"_time_ms", "cost_nano_usd", b"cost_nano_usd", "dimensions", b"dimensions", "latency_ms", b"latency_ms", "price_context", b"price_context", "provider_usage", b"provider_usage", "request_id", b"request_id", "status", b"status", "time_ms", b"time_ms", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_nano_usd: _TypeAlias = _typing.Literal["cost_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_nano_usd: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd"]  # noqa: Y015

@@ -12,6 +12,7 @@ from costd.domain.money import usd_text
 from costd.domain.projection import per_hour_nano
 from costd.domain.usage import SUCCESS, Usage, check_string
 from costd.v1 import admin_pb2, query_pb2, usage_pb2
+from costd.wire.rpc import provider_usage
 
 if TYPE_CHECKING:
     from costd.domain.spend import Spend
@@ -95,10 +96,17 @@ def estimate(request: usage_pb2.PreflightRequest) -> Usage:
 def usage(request: usage_pb2.RecordRequest) -> Usage:
     """The usage a caller reports; raises Invalid."""
     said = request.dimensions
+    chosen = context(request.price_context)
+    if request.provider_usage:
+        used, found = provider_usage.units_and_context(request)
+        # What the caller says outright wins over what the provider reports.
+        chosen = tuple(sorted({**dict(found), **dict(chosen)}.items())) if found else chosen
+    else:
+        used = units(request.units, "units")
     return Usage(
         said.source_app,
         said.model,
-        units(request.units, "units"),
+        used,
         said.user,
         said.project,
         said.team,
@@ -113,7 +121,7 @@ def usage(request: usage_pb2.RecordRequest) -> Usage:
         request.latency_ms if request.HasField("latency_ms") else None,
         request.time_ms if request.HasField("time_ms") else None,
         request.cost_nano_usd if request.HasField("cost_nano_usd") else None,
-        context(request.price_context),
+        chosen,
         request.request_id,
     )
 

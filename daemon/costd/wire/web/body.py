@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,14 +14,12 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from costd.domain.errors import Invalid, TooLarge
+from costd.wire.json_numbers import EXACT_DIGITS, exact_number
 
 T = TypeVar("T")
 
 #: A body of the largest size takes a second on the slowest of lines; whoever needs longer holds a connection open.
 READ_TIMEOUT_S = 30.0
-#: Every sensible number is far shorter. Longer ones are kept as a float: exact arithmetic on a megabyte of digits
-#: would stall everyone.
-_EXACT_DIGITS = 60
 #: Finding the odd number in a body that failed costs a second, slow parse; not worth it for large ones.
 _SEARCHED_BYTES = 64 * 1024
 _MAX_QUERY_FIELDS = 100
@@ -88,16 +85,6 @@ def _last_line(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def exact_number(text: str) -> Decimal:
-    """A JSON number with a fraction or an exponent, exactly as it was written."""
-    if len(text) <= _EXACT_DIGITS:
-        try:
-            return Decimal(text)
-        except InvalidOperation:  # an exponent of twenty digits
-            pass
-    return Decimal(repr(float(text)))
 
 
 def decoder(struct: Any) -> msgspec.json.Decoder[Any]:
@@ -200,7 +187,7 @@ def _finite(text: str) -> float | _Odd:
 
 
 def _short(text: str) -> int | _Odd:
-    return 0 if len(text) <= _EXACT_DIGITS else _Odd()
+    return 0 if len(text) <= EXACT_DIGITS else _Odd()
 
 
 def _odd_paths(document: object) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Code generated from proto/costd/v1; regenerate with make proto, never edit."""
