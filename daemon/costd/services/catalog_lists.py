@@ -106,10 +106,13 @@ class CatalogLists:
         after = _read_cursor(asked.cursor) if asked.cursor else None
         # From a whole hour on, so that no single record need be read.
         lately = Span((self._clock.now_ms() - SPEND_DAYS * DAY_MS) // HOUR_MS * HOUR_MS, None)
-        everything = Wanted(caller.org_id, {})
+        by = _DIMENSIONS[kind]
+        table = None
         with self._readers.snapshot() as connection:
             page = list_(connection, caller.org_id, asked.narrowed, after, limit)
-            table = sum_by(connection, everything, _DIMENSIONS[kind], lately) if asked.with_spend else None
+            if asked.with_spend and page.rows:
+                mine = Wanted(caller.org_id, {by[-1]: [names_of(row)[-1] for row in page.rows]})
+                table = sum_by(connection, mine, by, lately)
         cursor = "" if page.next_after is None else _cursor(page.next_after)
         if table is None:
             return Listed([(row, None) for row in page.rows], cursor)
