@@ -10,7 +10,7 @@ from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.v1 import catalog_pb2
 
 
-@click.group("projects")
+@click.group("projects", epilog="Example: costd projects list --unassigned")
 def command() -> None:
     """List projects, register them, assign them to teams and workspaces."""
 

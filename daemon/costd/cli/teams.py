@@ -10,7 +10,7 @@ from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.v1 import catalog_pb2
 
 
-@click.group("teams")
+@click.group("teams", epilog="Example: costd teams list --spend")
 def command() -> None:
     """List teams, register them, assign them to workspaces."""
 

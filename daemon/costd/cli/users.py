@@ -10,7 +10,7 @@ from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.v1 import catalog_pb2
 
 
-@click.group("users")
+@click.group("users", epilog="Example: costd users assign u1 u2 --team search")
 def command() -> None:
     """List users, name them, assign them to teams."""
 

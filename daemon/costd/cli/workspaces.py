@@ -10,7 +10,7 @@ from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.v1 import catalog_pb2
 
 
-@click.group("workspaces")
+@click.group("workspaces", epilog="Example: costd workspaces assign retail --team search")
 def command() -> None:
     """List workspaces, register them, assign teams and projects to them."""
 
