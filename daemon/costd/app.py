@@ -38,6 +38,7 @@ from costd.services.repricing import Repricing
 from costd.services.services import Services
 from costd.services.spending import Spending
 from costd.services.tails import Tails
+from costd.services.unpriced import Unpriced
 from costd.services.upkeep import Upkeep
 from costd.services.usage_log import UsageLog
 from costd.store import runtime_file
@@ -126,6 +127,7 @@ class Core:
                 repricing=Repricing(self.writer, self.readers, prices),
                 reports=Reports(self.readers, self.writer, clock),
                 spending=Spending(self.readers, clock, prices.canonical_provider),
+                unpriced=Unpriced(prices, self.readers, clock),
                 usage_log=UsageLog(self.readers),
                 exports=Exports(self.readers, health),
                 tails=Tails(self.readers, self.writer, health),

@@ -6,11 +6,13 @@ Files, `costd prices list --json` and HTTP share this form; each reads its own m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Context as Arithmetic
 from decimal import Decimal
+from math import gcd
 from typing import Any, NamedTuple
 
 from costd.domain.errors import Invalid
-from costd.domain.price_rule import FREE, Multiplier, parse_multiplier, parse_rate
+from costd.domain.price_rule import FREE, Multiplier, parse_multiplier, parse_rate, parse_threshold
 from costd.domain.rates import Context, Rates
 from costd.domain.units import ALIASES
 
@@ -18,8 +20,8 @@ from costd.domain.units import ALIASES
 PER_MTOK = 1_000_000
 _TOKENS = "_tokens"
 
-#: More input tokens than any call has; a tier beyond them is a mistake.
-_MAX_THRESHOLD = 10**12
+#: Digits of a quotient that has no end.
+_DIGITS = Arithmetic(prec=20)
 
 
 class ShownRate(NamedTuple):
@@ -48,6 +50,24 @@ def shown_rate(rate: list[Any], per: int) -> ShownRate:
     shift = len(str(per)) - 1
     tiers = tuple((tier[0], decimal_text(tier[1], tier[2] + shift)) for tier in rate[2:])
     return ShownRate(decimal_text(rate[0], rate[1] + shift), tiers)
+
+
+def each_text(rate: list[Any], per: int) -> tuple[str, bool]:
+    """The base rate of one unit, from that of `per`, and whether it had to be rounded, as a third of a dollar has."""
+    divisor = gcd(rate[0], per)
+    numerator, denominator = rate[0] // divisor, per // divisor
+    twos = fives = 0
+    while denominator % 2 == 0:
+        denominator, twos = denominator // 2, twos + 1
+    while denominator % 5 == 0:
+        denominator, fives = denominator // 5, fives + 1
+    if denominator == 1:  # it ends
+        places = max(twos, fives)
+        return decimal_text(numerator * 2 ** (places - twos) * 5 ** (places - fives), rate[1] - places), False
+    quotient = _DIGITS.divide(Decimal(rate[0]), Decimal(per))
+    _, digits, exponent = quotient.as_tuple()
+    assert isinstance(exponent, int)
+    return decimal_text(int("".join(map(str, digits))), exponent + rate[1]), True
 
 
 def shown_multiplier(multiplier: Multiplier | None) -> str | None:
@@ -95,15 +115,7 @@ def _read_rate(value: object, field: str, per: int) -> list[Any]:
 
 def _read_tier(at: object, usd: object, field: str, per: int) -> list[int]:
     path = f"{field}.{str(at)[:64]}"
-    return [read_threshold(at, path), *parse_rate(_number(usd, path), path, per=per)]
-
-
-def read_threshold(at: object, field: str) -> int:
-    """A whole number of input tokens that a tier begins above."""
-    text = str(at)
-    if not (text.isascii() and text.isdigit() and len(text) <= 13 and 0 < int(text) <= _MAX_THRESHOLD):
-        raise Invalid(field, "must begin above a whole number of input tokens")
-    return int(text)
+    return [parse_threshold(at, path), *parse_rate(_number(usd, path), path, per=per)]
 
 
 def read_multiplier(multiplier: object, *, free: object) -> Multiplier | None:

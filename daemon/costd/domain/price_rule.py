@@ -154,6 +154,14 @@ def parse_rate(amount: Decimal | int | str, field: str, *, per: int = 1) -> list
     return _exact(amount, field, MAX_RATE_USD * per, len(str(per)) - 1)
 
 
+def parse_threshold(at: object, field: str) -> int:
+    """A whole number of input tokens that a tier begins above, also as text."""
+    text = str(at)
+    if isinstance(at, bool) or not (text.isascii() and text.isdigit() and len(text) <= 13 and 0 < int(text) <= 10**12):
+        raise Invalid(field, "must begin above a whole number of input tokens")
+    return int(text)
+
+
 def parse_multiplier(amount: Decimal | int | str, field: str = "multiplier") -> Multiplier:
     """The exact form of a multiplier: 0.8 is a fifth less, 0 is free of charge."""
     mantissa, power = _exact(amount, field, MAX_MULTIPLIER, 0)

@@ -95,8 +95,8 @@ class Prices:
     # -- tables -----------------------------------------------------------------------------------------------------
 
     def tables(self, caller: Caller) -> Tables:
-        """The tables in force, whole."""
-        caller.require("admin")
+        """The tables in force."""
+        caller.require("read")
         return Tables(self.state.list, self.state.file, self._installed.version)
 
     def import_table(self, caller: Caller, kind: str, name: str, table: PriceList) -> Ticket[Tables]:
@@ -161,6 +161,10 @@ class Prices:
             raise Forbidden("price tables are everybody's: use a key of the installation's own organization")
 
     # -- questions --------------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The moment whose prices are in force."""
+        return self._clock.now_ms()
 
     def match(
         self,

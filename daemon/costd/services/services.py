@@ -22,6 +22,7 @@ from costd.services.reports import Reports
 from costd.services.repricing import Repricing
 from costd.services.spending import Spending
 from costd.services.tails import Tails
+from costd.services.unpriced import Unpriced
 from costd.services.usage_log import UsageLog
 
 
@@ -44,6 +45,7 @@ class Services:
     reports: Reports
     repricing: Repricing
     spending: Spending
+    unpriced: Unpriced
     usage_log: UsageLog
     exports: Exports
     tails: Tails

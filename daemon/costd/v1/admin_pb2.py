@@ -24,37 +24,38 @@ _sym_db = _symbol_database.Default()
 
 from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
+from costd.v1 import prices_pb2 as costd_dot_v1_dot_prices__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/admin.proto\x12\x08\x63ostd.v1\x1a\x19\x63ostd/v1/correction.proto\x1a\x16\x63ostd/v1/catalog.proto\"\xb3\x01\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nkey_prefix\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x0c\n\x04team\x18\x05 \x01(\t\x12\x0f\n\x07project\x18\x06 \x01(\t\x12\x12\n\nsource_app\x18\x07 \x01(\t\x12\x12\n\ncreated_ms\x18\x08 \x01(\x03\x12\x14\n\x0clast_used_ms\x18\t \x01(\x03\x12\x12\n\nrevoked_ms\x18\n \x01(\x03\"w\n\x10\x43reateKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x0c\n\x04team\x18\x03 \x01(\t\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x12\n\nsource_app\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\"?\n\x11\x43reateKeyResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.costd.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x11\n\x0fListKeysRequest\"/\n\x10ListKeysResponse\x12\x1b\n\x04keys\x18\x01 \x03(\x0b\x32\r.costd.v1.Key\"\x1e\n\x10RevokeKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x0f\n\rStatusRequest\"\xfb\x03\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61ta_dir\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08problems\x18\x04 \x03(\t\x12\x12\n\nstarted_ms\x18\x05 \x01(\x03\x12\x16\n\x0equeued_records\x18\x06 \x01(\x03\x12\x14\n\x0cqueued_bytes\x18\x07 \x01(\x03\x12\x19\n\x11queue_max_records\x18\x08 \x01(\x03\x12\x17\n\x0fqueue_max_bytes\x18\t \x01(\x03\x12\x16\n\x0elast_commit_ms\x18\n \x01(\x03\x12\x16\n\x0e\x64\x61tabase_bytes\x18\x0b \x01(\x03\x12\x11\n\twal_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x65vents\x18\r \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x0e \x01(\x03\x12\x12\n\nduplicates\x18\x0f \x01(\x03\x12\x10\n\x08rejected\x18\x10 \x01(\x03\x12\x11\n\tfreshness\x18\x11 \x01(\t\x12.\n\tproviders\x18\x12 \x03(\x0b\x32\x1b.costd.v1.ProviderFreshness\x12\x12\n\nprice_list\x18\x13 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x14 \x01(\t\x12\x14\n\x0chttp_address\x18\x15 \x01(\t\x12\x13\n\x0bsocket_path\x18\x16 \x01(\t\x12\x0c\n\x04\x61uth\x18\x17 \x01(\x08\"K\n\x11ProviderFreshness\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x11\n\tnewest_ms\x18\x02 \x01(\x03\x12\x11\n\tfreshness\x18\x03 \x01(\t\"\x0e\n\x0c\x43heckRequest\"N\n\rCheckResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x0f\n\x07rollups\x18\x03 \x01(\x03\x12\x10\n\x08\x66indings\x18\x04 \x03(\t2\xf4\x08\n\x0c\x41\x64minService\x12\x44\n\tCreateKey\x12\x1a.costd.v1.CreateKeyRequest\x1a\x1b.costd.v1.CreateKeyResponse\x12\x41\n\x08ListKeys\x12\x19.costd.v1.ListKeysRequest\x1a\x1a.costd.v1.ListKeysResponse\x12\x36\n\tRevokeKey\x12\x1a.costd.v1.RevokeKeyRequest\x1a\r.costd.v1.Key\x12;\n\x06Status\x12\x17.costd.v1.StatusRequest\x1a\x18.costd.v1.StatusResponse\x12\x38\n\x05\x43heck\x12\x16.costd.v1.CheckRequest\x1a\x17.costd.v1.CheckResponse\x12\x44\n\tListUsers\x12\x1a.costd.v1.ListUsersRequest\x1a\x1b.costd.v1.ListUsersResponse\x12:\n\x07SetUser\x12\x18.costd.v1.SetUserRequest\x1a\x15.costd.v1.CatalogUser\x12M\n\x0cListProjects\x12\x1d.costd.v1.ListProjectsRequest\x1a\x1e.costd.v1.ListProjectsResponse\x12\x43\n\nSetProject\x12\x1b.costd.v1.SetProjectRequest\x1a\x18.costd.v1.CatalogProject\x12\x44\n\tListTeams\x12\x1a.costd.v1.ListTeamsRequest\x1a\x1b.costd.v1.ListTeamsResponse\x12:\n\x07SetTeam\x12\x18.costd.v1.SetTeamRequest\x1a\x15.costd.v1.CatalogTeam\x12S\n\x0eListWorkspaces\x12\x1f.costd.v1.ListWorkspacesRequest\x1a .costd.v1.ListWorkspacesResponse\x12I\n\x0cSetWorkspace\x12\x1d.costd.v1.SetWorkspaceRequest\x1a\x1a.costd.v1.CatalogWorkspace\x12;\n\x06\x41ssign\x12\x17.costd.v1.AssignRequest\x1a\x18.costd.v1.AssignResponse\x12@\n\x07Reprice\x12\x18.costd.v1.RepriceRequest\x1a\x19.costd.v1.RepriceProgress0\x01\x12>\n\x06WhatIf\x12\x17.costd.v1.WhatIfRequest\x1a\x19.costd.v1.RepriceProgress0\x01\x12\x35\n\x04Void\x12\x15.costd.v1.VoidRequest\x1a\x16.costd.v1.VoidResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/admin.proto\x12\x08\x63ostd.v1\x1a\x19\x63ostd/v1/correction.proto\x1a\x16\x63ostd/v1/catalog.proto\x1a\x15\x63ostd/v1/prices.proto\"\xb3\x01\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nkey_prefix\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x0c\n\x04team\x18\x05 \x01(\t\x12\x0f\n\x07project\x18\x06 \x01(\t\x12\x12\n\nsource_app\x18\x07 \x01(\t\x12\x12\n\ncreated_ms\x18\x08 \x01(\x03\x12\x14\n\x0clast_used_ms\x18\t \x01(\x03\x12\x12\n\nrevoked_ms\x18\n \x01(\x03\"w\n\x10\x43reateKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x0c\n\x04team\x18\x03 \x01(\t\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x12\n\nsource_app\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\"?\n\x11\x43reateKeyResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.costd.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x11\n\x0fListKeysRequest\"/\n\x10ListKeysResponse\x12\x1b\n\x04keys\x18\x01 \x03(\x0b\x32\r.costd.v1.Key\"\x1e\n\x10RevokeKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x0f\n\rStatusRequest\"\xfb\x03\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61ta_dir\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08problems\x18\x04 \x03(\t\x12\x12\n\nstarted_ms\x18\x05 \x01(\x03\x12\x16\n\x0equeued_records\x18\x06 \x01(\x03\x12\x14\n\x0cqueued_bytes\x18\x07 \x01(\x03\x12\x19\n\x11queue_max_records\x18\x08 \x01(\x03\x12\x17\n\x0fqueue_max_bytes\x18\t \x01(\x03\x12\x16\n\x0elast_commit_ms\x18\n \x01(\x03\x12\x16\n\x0e\x64\x61tabase_bytes\x18\x0b \x01(\x03\x12\x11\n\twal_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x65vents\x18\r \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x0e \x01(\x03\x12\x12\n\nduplicates\x18\x0f \x01(\x03\x12\x10\n\x08rejected\x18\x10 \x01(\x03\x12\x11\n\tfreshness\x18\x11 \x01(\t\x12.\n\tproviders\x18\x12 \x03(\x0b\x32\x1b.costd.v1.ProviderFreshness\x12\x12\n\nprice_list\x18\x13 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x14 \x01(\t\x12\x14\n\x0chttp_address\x18\x15 \x01(\t\x12\x13\n\x0bsocket_path\x18\x16 \x01(\t\x12\x0c\n\x04\x61uth\x18\x17 \x01(\x08\"K\n\x11ProviderFreshness\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x11\n\tnewest_ms\x18\x02 \x01(\x03\x12\x11\n\tfreshness\x18\x03 \x01(\t\"\x0e\n\x0c\x43heckRequest\"N\n\rCheckResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x0f\n\x07rollups\x18\x03 \x01(\x03\x12\x10\n\x08\x66indings\x18\x04 \x03(\t2\xa5\r\n\x0c\x41\x64minService\x12\x44\n\tCreateKey\x12\x1a.costd.v1.CreateKeyRequest\x1a\x1b.costd.v1.CreateKeyResponse\x12\x41\n\x08ListKeys\x12\x19.costd.v1.ListKeysRequest\x1a\x1a.costd.v1.ListKeysResponse\x12\x36\n\tRevokeKey\x12\x1a.costd.v1.RevokeKeyRequest\x1a\r.costd.v1.Key\x12;\n\x06Status\x12\x17.costd.v1.StatusRequest\x1a\x18.costd.v1.StatusResponse\x12\x38\n\x05\x43heck\x12\x16.costd.v1.CheckRequest\x1a\x17.costd.v1.CheckResponse\x12\x44\n\tListUsers\x12\x1a.costd.v1.ListUsersRequest\x1a\x1b.costd.v1.ListUsersResponse\x12:\n\x07SetUser\x12\x18.costd.v1.SetUserRequest\x1a\x15.costd.v1.CatalogUser\x12M\n\x0cListProjects\x12\x1d.costd.v1.ListProjectsRequest\x1a\x1e.costd.v1.ListProjectsResponse\x12\x43\n\nSetProject\x12\x1b.costd.v1.SetProjectRequest\x1a\x18.costd.v1.CatalogProject\x12\x44\n\tListTeams\x12\x1a.costd.v1.ListTeamsRequest\x1a\x1b.costd.v1.ListTeamsResponse\x12:\n\x07SetTeam\x12\x18.costd.v1.SetTeamRequest\x1a\x15.costd.v1.CatalogTeam\x12S\n\x0eListWorkspaces\x12\x1f.costd.v1.ListWorkspacesRequest\x1a .costd.v1.ListWorkspacesResponse\x12I\n\x0cSetWorkspace\x12\x1d.costd.v1.SetWorkspaceRequest\x1a\x1a.costd.v1.CatalogWorkspace\x12;\n\x06\x41ssign\x12\x17.costd.v1.AssignRequest\x1a\x18.costd.v1.AssignResponse\x12@\n\x07Reprice\x12\x18.costd.v1.RepriceRequest\x1a\x19.costd.v1.RepriceProgress0\x01\x12>\n\x06WhatIf\x12\x17.costd.v1.WhatIfRequest\x1a\x19.costd.v1.RepriceProgress0\x01\x12\x35\n\x04Void\x12\x15.costd.v1.VoidRequest\x1a\x16.costd.v1.VoidResponse\x12\x44\n\tSetPrices\x12\x1a.costd.v1.SetPricesRequest\x1a\x1b.costd.v1.SetPricesResponse\x12<\n\x0bRemovePrice\x12\x1c.costd.v1.RemovePriceRequest\x1a\x0f.costd.v1.Price\x12G\n\nListPrices\x12\x1b.costd.v1.ListPricesRequest\x1a\x1c.costd.v1.ListPricesResponse\x12\x41\n\nMatchPrice\x12\x1b.costd.v1.MatchPriceRequest\x1a\x16.costd.v1.MatchedPrice\x12H\n\x0eGetPriceTables\x12\x1f.costd.v1.GetPriceTablesRequest\x1a\x15.costd.v1.PriceTables\x12\x44\n\x0cImportPrices\x12\x1d.costd.v1.ImportPricesRequest\x1a\x15.costd.v1.PriceTables\x12@\n\nDropPrices\x12\x1b.costd.v1.DropPricesRequest\x1a\x15.costd.v1.PriceTables\x12M\n\x0cListUnpriced\x12\x1d.costd.v1.ListUnpricedRequest\x1a\x1e.costd.v1.ListUnpricedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'costd.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEY']._serialized_start=86
-  _globals['_KEY']._serialized_end=265
-  _globals['_CREATEKEYREQUEST']._serialized_start=267
-  _globals['_CREATEKEYREQUEST']._serialized_end=386
-  _globals['_CREATEKEYRESPONSE']._serialized_start=388
-  _globals['_CREATEKEYRESPONSE']._serialized_end=451
-  _globals['_LISTKEYSREQUEST']._serialized_start=453
-  _globals['_LISTKEYSREQUEST']._serialized_end=470
-  _globals['_LISTKEYSRESPONSE']._serialized_start=472
-  _globals['_LISTKEYSRESPONSE']._serialized_end=519
-  _globals['_REVOKEKEYREQUEST']._serialized_start=521
-  _globals['_REVOKEKEYREQUEST']._serialized_end=551
-  _globals['_STATUSREQUEST']._serialized_start=553
-  _globals['_STATUSREQUEST']._serialized_end=568
-  _globals['_STATUSRESPONSE']._serialized_start=571
-  _globals['_STATUSRESPONSE']._serialized_end=1078
-  _globals['_PROVIDERFRESHNESS']._serialized_start=1080
-  _globals['_PROVIDERFRESHNESS']._serialized_end=1155
-  _globals['_CHECKREQUEST']._serialized_start=1157
-  _globals['_CHECKREQUEST']._serialized_end=1171
-  _globals['_CHECKRESPONSE']._serialized_start=1173
-  _globals['_CHECKRESPONSE']._serialized_end=1251
-  _globals['_ADMINSERVICE']._serialized_start=1254
-  _globals['_ADMINSERVICE']._serialized_end=2394
+  _globals['_KEY']._serialized_start=109
+  _globals['_KEY']._serialized_end=288
+  _globals['_CREATEKEYREQUEST']._serialized_start=290
+  _globals['_CREATEKEYREQUEST']._serialized_end=409
+  _globals['_CREATEKEYRESPONSE']._serialized_start=411
+  _globals['_CREATEKEYRESPONSE']._serialized_end=474
+  _globals['_LISTKEYSREQUEST']._serialized_start=476
+  _globals['_LISTKEYSREQUEST']._serialized_end=493
+  _globals['_LISTKEYSRESPONSE']._serialized_start=495
+  _globals['_LISTKEYSRESPONSE']._serialized_end=542
+  _globals['_REVOKEKEYREQUEST']._serialized_start=544
+  _globals['_REVOKEKEYREQUEST']._serialized_end=574
+  _globals['_STATUSREQUEST']._serialized_start=576
+  _globals['_STATUSREQUEST']._serialized_end=591
+  _globals['_STATUSRESPONSE']._serialized_start=594
+  _globals['_STATUSRESPONSE']._serialized_end=1101
+  _globals['_PROVIDERFRESHNESS']._serialized_start=1103
+  _globals['_PROVIDERFRESHNESS']._serialized_end=1178
+  _globals['_CHECKREQUEST']._serialized_start=1180
+  _globals['_CHECKREQUEST']._serialized_end=1194
+  _globals['_CHECKRESPONSE']._serialized_start=1196
+  _globals['_CHECKRESPONSE']._serialized_end=1274
+  _globals['_ADMINSERVICE']._serialized_start=1277
+  _globals['_ADMINSERVICE']._serialized_end=2978
 # @@protoc_insertion_point(module_scope)

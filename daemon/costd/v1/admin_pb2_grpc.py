@@ -6,6 +6,7 @@ import warnings
 from costd.v1 import admin_pb2 as costd_dot_v1_dot_admin__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
 from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
+from costd.v1 import prices_pb2 as costd_dot_v1_dot_prices__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -121,6 +122,46 @@ class AdminServiceStub:
                 '/costd.v1.AdminService/Void',
                 request_serializer=costd_dot_v1_dot_correction__pb2.VoidRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_correction__pb2.VoidResponse.FromString,
+                _registered_method=True)
+        self.SetPrices = channel.unary_unary(
+                '/costd.v1.AdminService/SetPrices',
+                request_serializer=costd_dot_v1_dot_prices__pb2.SetPricesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.SetPricesResponse.FromString,
+                _registered_method=True)
+        self.RemovePrice = channel.unary_unary(
+                '/costd.v1.AdminService/RemovePrice',
+                request_serializer=costd_dot_v1_dot_prices__pb2.RemovePriceRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.Price.FromString,
+                _registered_method=True)
+        self.ListPrices = channel.unary_unary(
+                '/costd.v1.AdminService/ListPrices',
+                request_serializer=costd_dot_v1_dot_prices__pb2.ListPricesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.ListPricesResponse.FromString,
+                _registered_method=True)
+        self.MatchPrice = channel.unary_unary(
+                '/costd.v1.AdminService/MatchPrice',
+                request_serializer=costd_dot_v1_dot_prices__pb2.MatchPriceRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.MatchedPrice.FromString,
+                _registered_method=True)
+        self.GetPriceTables = channel.unary_unary(
+                '/costd.v1.AdminService/GetPriceTables',
+                request_serializer=costd_dot_v1_dot_prices__pb2.GetPriceTablesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.PriceTables.FromString,
+                _registered_method=True)
+        self.ImportPrices = channel.unary_unary(
+                '/costd.v1.AdminService/ImportPrices',
+                request_serializer=costd_dot_v1_dot_prices__pb2.ImportPricesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.PriceTables.FromString,
+                _registered_method=True)
+        self.DropPrices = channel.unary_unary(
+                '/costd.v1.AdminService/DropPrices',
+                request_serializer=costd_dot_v1_dot_prices__pb2.DropPricesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.PriceTables.FromString,
+                _registered_method=True)
+        self.ListUnpriced = channel.unary_unary(
+                '/costd.v1.AdminService/ListUnpriced',
+                request_serializer=costd_dot_v1_dot_prices__pb2.ListUnpricedRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_prices__pb2.ListUnpricedResponse.FromString,
                 _registered_method=True)
 
 
@@ -247,6 +288,62 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPrices(self, request, context):
+        """Sets prices, all or none; in force for the very next record. Prices for everybody need a key of the installation's own organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePrice(self, request, context):
+        """Removes a price; it stays in the history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrices(self, request, context):
+        """Prices that were set. Needs a key with the role "read" only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MatchPrice(self, request, context):
+        """What a model costs at a moment, and why; NOT_FOUND when it has no price. Needs a key with the role "read" only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPriceTables(self, request, context):
+        """The price tables in force. Needs a key with the role "read" only, unless the tables themselves are wanted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportPrices(self, request, context):
+        """Puts a compiled price table in force; prices that were set stay in front of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropPrices(self, request, context):
+        """Takes an imported table out of force; NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnpriced(self, request, context):
+        """Models with records that have no price, or not for all of them. Needs a key with the role "read" only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -334,6 +431,46 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Void,
                     request_deserializer=costd_dot_v1_dot_correction__pb2.VoidRequest.FromString,
                     response_serializer=costd_dot_v1_dot_correction__pb2.VoidResponse.SerializeToString,
+            ),
+            'SetPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrices,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.SetPricesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.SetPricesResponse.SerializeToString,
+            ),
+            'RemovePrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePrice,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.RemovePriceRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.Price.SerializeToString,
+            ),
+            'ListPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrices,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.ListPricesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'MatchPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.MatchPrice,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.MatchPriceRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.MatchedPrice.SerializeToString,
+            ),
+            'GetPriceTables': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPriceTables,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.GetPriceTablesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.PriceTables.SerializeToString,
+            ),
+            'ImportPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportPrices,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.ImportPricesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.PriceTables.SerializeToString,
+            ),
+            'DropPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropPrices,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.DropPricesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.PriceTables.SerializeToString,
+            ),
+            'ListUnpriced': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnpriced,
+                    request_deserializer=costd_dot_v1_dot_prices__pb2.ListUnpricedRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_prices__pb2.ListUnpricedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -796,6 +933,222 @@ class AdminService:
             '/costd.v1.AdminService/Void',
             costd_dot_v1_dot_correction__pb2.VoidRequest.SerializeToString,
             costd_dot_v1_dot_correction__pb2.VoidResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SetPrices',
+            costd_dot_v1_dot_prices__pb2.SetPricesRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.SetPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/RemovePrice',
+            costd_dot_v1_dot_prices__pb2.RemovePriceRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.Price.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListPrices',
+            costd_dot_v1_dot_prices__pb2.ListPricesRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MatchPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/MatchPrice',
+            costd_dot_v1_dot_prices__pb2.MatchPriceRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.MatchedPrice.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPriceTables(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/GetPriceTables',
+            costd_dot_v1_dot_prices__pb2.GetPriceTablesRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.PriceTables.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ImportPrices',
+            costd_dot_v1_dot_prices__pb2.ImportPricesRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.PriceTables.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/DropPrices',
+            costd_dot_v1_dot_prices__pb2.DropPricesRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.PriceTables.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnpriced(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListUnpriced',
+            costd_dot_v1_dot_prices__pb2.ListUnpricedRequest.SerializeToString,
+            costd_dot_v1_dot_prices__pb2.ListUnpricedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from costd.v1 import admin_pb2 as _admin_pb2
 from costd.v1 import catalog_pb2 as _catalog_pb2
 from costd.v1 import correction_pb2 as _correction_pb2
+from costd.v1 import prices_pb2 as _prices_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -69,6 +70,22 @@ class AdminServiceStub:
     """What the same traffic would have cost on another model; changes nothing. Needs a key with the role "read" only."""
     Void: _grpc.UnaryUnaryMultiCallable[_correction_pb2.VoidRequest, _correction_pb2.VoidResponse]
     """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none."""
+    SetPrices: _grpc.UnaryUnaryMultiCallable[_prices_pb2.SetPricesRequest, _prices_pb2.SetPricesResponse]
+    """Sets prices, all or none; in force for the very next record. Prices for everybody need a key of the installation's own organization."""
+    RemovePrice: _grpc.UnaryUnaryMultiCallable[_prices_pb2.RemovePriceRequest, _prices_pb2.Price]
+    """Removes a price; it stays in the history."""
+    ListPrices: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ListPricesRequest, _prices_pb2.ListPricesResponse]
+    """Prices that were set. Needs a key with the role "read" only."""
+    MatchPrice: _grpc.UnaryUnaryMultiCallable[_prices_pb2.MatchPriceRequest, _prices_pb2.MatchedPrice]
+    """What a model costs at a moment, and why; NOT_FOUND when it has no price. Needs a key with the role "read" only."""
+    GetPriceTables: _grpc.UnaryUnaryMultiCallable[_prices_pb2.GetPriceTablesRequest, _prices_pb2.PriceTables]
+    """The price tables in force. Needs a key with the role "read" only, unless the tables themselves are wanted."""
+    ImportPrices: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ImportPricesRequest, _prices_pb2.PriceTables]
+    """Puts a compiled price table in force; prices that were set stay in front of it."""
+    DropPrices: _grpc.UnaryUnaryMultiCallable[_prices_pb2.DropPricesRequest, _prices_pb2.PriceTables]
+    """Takes an imported table out of force; NOT_FOUND when there is none."""
+    ListUnpriced: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ListUnpricedRequest, _prices_pb2.ListUnpricedResponse]
+    """Models with records that have no price, or not for all of them. Needs a key with the role "read" only."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -109,6 +126,22 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """What the same traffic would have cost on another model; changes nothing. Needs a key with the role "read" only."""
     Void: _aio.UnaryUnaryMultiCallable[_correction_pb2.VoidRequest, _correction_pb2.VoidResponse]  # type: ignore[assignment]
     """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none."""
+    SetPrices: _aio.UnaryUnaryMultiCallable[_prices_pb2.SetPricesRequest, _prices_pb2.SetPricesResponse]  # type: ignore[assignment]
+    """Sets prices, all or none; in force for the very next record. Prices for everybody need a key of the installation's own organization."""
+    RemovePrice: _aio.UnaryUnaryMultiCallable[_prices_pb2.RemovePriceRequest, _prices_pb2.Price]  # type: ignore[assignment]
+    """Removes a price; it stays in the history."""
+    ListPrices: _aio.UnaryUnaryMultiCallable[_prices_pb2.ListPricesRequest, _prices_pb2.ListPricesResponse]  # type: ignore[assignment]
+    """Prices that were set. Needs a key with the role "read" only."""
+    MatchPrice: _aio.UnaryUnaryMultiCallable[_prices_pb2.MatchPriceRequest, _prices_pb2.MatchedPrice]  # type: ignore[assignment]
+    """What a model costs at a moment, and why; NOT_FOUND when it has no price. Needs a key with the role "read" only."""
+    GetPriceTables: _aio.UnaryUnaryMultiCallable[_prices_pb2.GetPriceTablesRequest, _prices_pb2.PriceTables]  # type: ignore[assignment]
+    """The price tables in force. Needs a key with the role "read" only, unless the tables themselves are wanted."""
+    ImportPrices: _aio.UnaryUnaryMultiCallable[_prices_pb2.ImportPricesRequest, _prices_pb2.PriceTables]  # type: ignore[assignment]
+    """Puts a compiled price table in force; prices that were set stay in front of it."""
+    DropPrices: _aio.UnaryUnaryMultiCallable[_prices_pb2.DropPricesRequest, _prices_pb2.PriceTables]  # type: ignore[assignment]
+    """Takes an imported table out of force; NOT_FOUND when there is none."""
+    ListUnpriced: _aio.UnaryUnaryMultiCallable[_prices_pb2.ListUnpricedRequest, _prices_pb2.ListUnpricedResponse]  # type: ignore[assignment]
+    """Models with records that have no price, or not for all of them. Needs a key with the role "read" only."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -248,5 +281,69 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_correction_pb2.VoidResponse, _abc.Awaitable[_correction_pb2.VoidResponse]]:
         """Takes a record back: what it added to reports goes, the record itself stays, marked. NOT_FOUND when there is none."""
+
+    @_abc_1.abstractmethod
+    def SetPrices(
+        self,
+        request: _prices_pb2.SetPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.SetPricesResponse, _abc.Awaitable[_prices_pb2.SetPricesResponse]]:
+        """Sets prices, all or none; in force for the very next record. Prices for everybody need a key of the installation's own organization."""
+
+    @_abc_1.abstractmethod
+    def RemovePrice(
+        self,
+        request: _prices_pb2.RemovePriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.Price, _abc.Awaitable[_prices_pb2.Price]]:
+        """Removes a price; it stays in the history."""
+
+    @_abc_1.abstractmethod
+    def ListPrices(
+        self,
+        request: _prices_pb2.ListPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.ListPricesResponse, _abc.Awaitable[_prices_pb2.ListPricesResponse]]:
+        """Prices that were set. Needs a key with the role "read" only."""
+
+    @_abc_1.abstractmethod
+    def MatchPrice(
+        self,
+        request: _prices_pb2.MatchPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.MatchedPrice, _abc.Awaitable[_prices_pb2.MatchedPrice]]:
+        """What a model costs at a moment, and why; NOT_FOUND when it has no price. Needs a key with the role "read" only."""
+
+    @_abc_1.abstractmethod
+    def GetPriceTables(
+        self,
+        request: _prices_pb2.GetPriceTablesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.PriceTables, _abc.Awaitable[_prices_pb2.PriceTables]]:
+        """The price tables in force. Needs a key with the role "read" only, unless the tables themselves are wanted."""
+
+    @_abc_1.abstractmethod
+    def ImportPrices(
+        self,
+        request: _prices_pb2.ImportPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.PriceTables, _abc.Awaitable[_prices_pb2.PriceTables]]:
+        """Puts a compiled price table in force; prices that were set stay in front of it."""
+
+    @_abc_1.abstractmethod
+    def DropPrices(
+        self,
+        request: _prices_pb2.DropPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.PriceTables, _abc.Awaitable[_prices_pb2.PriceTables]]:
+        """Takes an imported table out of force; NOT_FOUND when there is none."""
+
+    @_abc_1.abstractmethod
+    def ListUnpriced(
+        self,
+        request: _prices_pb2.ListUnpricedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.ListUnpricedResponse, _abc.Awaitable[_prices_pb2.ListUnpricedResponse]]:
+        """Models with records that have no price, or not for all of them. Needs a key with the role "read" only."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -126,15 +126,15 @@ def usage(request: usage_pb2.RecordRequest) -> Usage:
     )
 
 
-def context(said: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """A price context as the domain has it; raises Invalid."""
+def context(said: Mapping[str, str], field: str = "price_context") -> tuple[tuple[str, str], ...]:
+    """A price context as the domain has it; raises Invalid naming `field`."""
     if not said:
         return ()
     if len(said) > MAX_CONTEXT:
-        raise Invalid("price_context", f"must be at most {MAX_CONTEXT} entries")
+        raise Invalid(field, f"must be at most {MAX_CONTEXT} entries")
     for name, value in said.items():
-        check_string(name, "price_context")
-        check_string(value, f"price_context.{name}")
+        check_string(name, field)
+        check_string(value, f"{field}.{name}")
     return tuple(sorted(said.items()))
 
 

@@ -24,6 +24,7 @@ from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.correction import CorrectionService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
+from costd.wire.rpc.prices import PricesService
 from costd.wire.rpc.query import QueryService
 from costd.wire.rpc.records import RecordsService
 from costd.wire.rpc.stream import RecordStream
@@ -131,6 +132,7 @@ class RpcServer:
                 AdminService(services, self.addresses),
                 CatalogService(services.catalog, services.catalog_lists),
                 CorrectionService(services.repricing),
+                PricesService(services.prices, services.price_rules, services.unpriced),
             ),
             **self._open_methods(),
         }
