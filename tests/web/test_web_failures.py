@@ -7,9 +7,9 @@ import pytest
 
 from costd.clock import ManualClock
 from costd.domain import errors
+from costd.wire.decoding import decode, decoder
 from costd.wire.status import STATUSES
 from costd.wire.web.answers import encode
-from costd.wire.web.body import decode, decoder
 from costd.wire.web.failures import Required, error_body, http_status
 from costd.wire.web.moments import parse_timestamp
 from costd.wire.web.request_ids import RequestIds

@@ -16,6 +16,7 @@ from multidict import istr
 
 from costd.domain.errors import CostdError, NotFound, Refused, Unauthenticated
 from costd.services.metering import reason_of
+from costd.wire import decoding
 from costd.wire.status import retry_after_s
 from costd.wire.web import body, reply
 from costd.wire.web.answers import Answer, encode
@@ -53,7 +54,7 @@ class _Endpoint:
         self.field_names = route.field_names
         self.records = route.records
         self.reads_body = route.body is not None
-        self.decoder = body.decoder(route.body) if self.reads_body and not route.raw_body else None
+        self.decoder = decoding.decoder(route.body) if self.reads_body and not route.raw_body else None
 
 
 class Dispatch:
@@ -106,12 +107,12 @@ class Dispatch:
                 call.caller = self._services.access.authenticate(_token(headers))
                 call.caller.require(endpoint.role)
             if endpoint.query is not None:
-                call.query = body.decode_query(endpoint.query, query)
+                call.query = decoding.decode_query(endpoint.query, query)
             if endpoint.reads_body:
                 call.idempotency_key = headers.get(_IDEMPOTENCY_KEY, "")
                 call.raw = await body.read(request, self._body_bytes)
                 if endpoint.decoder is not None:
-                    call.body = body.decode(endpoint.decoder, call.raw)
+                    call.body = decoding.decode(endpoint.decoder, call.raw)
             answer = await endpoint.handler(call)
         except Exception as error:
             return self._failed(error, request, endpoint, call)

@@ -11,7 +11,7 @@ from costd.domain.money import MAX_ENTRY_NANO
 from costd.services.access import NewKey
 from costd.services.months import MonthReceipt
 from costd.store.months import MonthEntry
-from costd.wire.web import body
+from costd.wire import decoding
 from costd.wire.web.details import plain_details
 from costd.wire.web.failures import Required
 from costd.wire.web.fields import check_currency, is_number, record_id, usd_of, whole_of
@@ -49,7 +49,7 @@ _TOKENS_FORM = "month (number), year (number), tokens_used (number)"
 _NUMBERS = {"cost": ("amount", "month", "year"), "tokens": ("month", "year", "tokens_used")}
 _FORMS = {"cost": _COST_FORM, "tokens": _TOKENS_FORM}
 
-_decoder: msgspec.json.Decoder[Entry] = body.decoder(Entry)
+_decoder: msgspec.json.Decoder[Entry] = decoding.decoder(Entry)
 
 
 class _Head(msgspec.Struct):
@@ -115,7 +115,7 @@ async def add_entry(call: Call, entry: MonthEntry) -> MonthReceipt:
 
 def _decode(raw: bytes) -> Entry:
     try:
-        return body.decode(_decoder, raw)
+        return decoding.decode(_decoder, raw)
     except Invalid as error:
         form = _form(error.field, raw)
         if form and not isinstance(error, Required):
@@ -127,7 +127,7 @@ def _form(field: str, raw: bytes) -> str:
     """The form that a wrong field is part of; "" where none of the required ones is wrong."""
     if field in {"type", "service", "data"}:
         return _ENTRY_FORM
-    kind = body.decode(_head, raw).type
+    kind = decoding.decode(_head, raw).type
     if not isinstance(kind, str) or field.removeprefix("data.") not in _NUMBERS.get(kind, ()):
         return ""
     return _FORMS[kind]

@@ -9,7 +9,7 @@ import msgspec
 
 from costd.domain.errors import Invalid, Refused, Retryable
 from costd.services.metering import Receipt, reason_of
-from costd.wire.web import body
+from costd.wire import decoding
 from costd.wire.web.answers import money_or_null
 from costd.wire.web.failures import error_body, http_status
 from costd.wire.web.route import DOOR, Call
@@ -20,7 +20,7 @@ from costd.wire.web.usage_structs import RecordBody, RecordResult, RecordsAnswer
 _TURN = 128
 _PATH = "/v1/usage/records"
 _array = msgspec.json.Decoder(list[msgspec.Raw])
-_record = body.decoder(RecordBody)
+_record = decoding.decoder(RecordBody)
 
 #: What became of one record so far: on its way to disk, or refused.
 _Sent = Awaitable[Receipt] | Refused
@@ -53,7 +53,7 @@ def _split(raw: bytes) -> list[bytes] | list[msgspec.Raw]:
     """The records as they were sent: the items of an array, or the lines that are not blank."""
     text = raw.strip()
     if text.startswith(b"["):
-        return body.decode(_array, text)
+        return decoding.decode(_array, text)
     lines = [line for line in text.split(b"\n") if not line.isspace() and line]
     if not lines:
         raise Invalid("", "the body is empty; send a JSON array of records, or one record on each line")
@@ -62,7 +62,7 @@ def _split(raw: bytes) -> list[bytes] | list[msgspec.Raw]:
 
 def _submit(call: Call, raw: bytes | msgspec.Raw, index: int) -> _Sent:
     try:
-        one = body.decode(_record, raw)
+        one = decoding.decode(_record, raw)
         # The key stands for the whole request; each record without an id of its own gets one from it.
         key = f"{call.idempotency_key}:{index}" if call.idempotency_key and not one.request_id else ""
         usage = usage_of(one, call.caller, key)
