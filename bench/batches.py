@@ -81,7 +81,7 @@ def memory(plan: Plan) -> list[Line]:
     """RSS and bytes on disk after a million records."""
     records = MEMORY_RECORDS if plan.rounds > 2 else plan.records
     with daemon(plan.folder / "batch-memory") as running:
-        sent = _send_batches(running.grpc_port, running.key, records)
+        sent = send_batches(running.grpc_port, running.key, records)
         resident_mib = running.resident_bytes() / 2**20
         running.stop()
         each = (plan.folder / "batch-memory" / "costd.db").stat().st_size / sent
@@ -215,7 +215,7 @@ def _check(answer: bytes) -> None:
             raise RuntimeError(f"{accepted} of {BATCH} records were accepted")
 
 
-def _send_batches(port: int, key: str, records: int) -> int:
+def send_batches(port: int, key: str, records: int) -> int:
     """Send that many records in batches with ids; how many were sent."""
     requests, sent = _requests("batch"), 0
     with _channel(port) as channel:
