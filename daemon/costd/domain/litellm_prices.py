@@ -122,33 +122,33 @@ class _Compiler:
         """Read one entry."""
         self._entries += 1
         if not isinstance(entry, dict):
-            self._refused.append(Remark(key[:_MAX_NAME], "", "is not an object"))
+            self._refused.append(_remark(key, "", "is not an object"))
             return
         prices = read_entry(entry, self._per)
-        self._unknown.update(prices.unknown)
+        self._unknown.update(map(_plain, prices.unknown))
         provider = entry.get("litellm_provider")
         if not prices.has_price:
-            self._unpriced.append(key[:_MAX_NAME])
+            self._unpriced.append(_plain(key))
         elif prices.model is None:
             self._refuse(key, prices)
-        elif not isinstance(provider, str) or not 0 < len(provider.strip()) <= _MAX_NAME:
-            self._refused.append(Remark(key[:_MAX_NAME], "litellm_provider", "must name the provider"))
-        elif not 0 < len(key.strip()) <= _MAX_NAME:
-            self._refused.append(Remark(key[:_MAX_NAME], "", f"is not a name of at most {_MAX_NAME} characters"))
+        elif not isinstance(provider, str) or not _is_name(provider):
+            self._refused.append(_remark(key, "litellm_provider", "must name the provider"))
+        elif not _is_name(key):
+            self._refused.append(_remark(key, "", f"is not a name of at most {_MAX_NAME} characters"))
         else:
             self._keep(key, provider_id(provider), prices)
 
     def _refuse(self, key: str, prices: EntryPrices) -> None:
         reasons = [f"{field}: {reason}" for field, reason in prices.missed]
         reasons += [f"{field}: is not known" for field in prices.unknown]
-        self._refused.append(Remark(key[:_MAX_NAME], "", "; ".join(reasons[:4])))
+        self._refused.append(_remark(key, "", "; ".join(reasons[:4])))
 
     def _keep(self, key: str, provider: str, prices: EntryPrices) -> None:
         self.imported += 1
         self._partly += bool(prices.missed or prices.unknown)
-        self._missed += [Remark(key, field, reason) for field, reason in prices.missed]
-        self._missed += [Remark(key, field, "is not known") for field in prices.unknown]
-        self._assumed += [Remark(key, field, reason) for field, reason in prices.assumed]
+        self._missed += [_remark(key, field, reason) for field, reason in prices.missed]
+        self._missed += [_remark(key, field, "is not known") for field in prices.unknown]
+        self._assumed += [_remark(key, field, reason) for field, reason in prices.assumed]
         self._used |= prices.units
         if prices.is_free:
             self._free.append(key)
@@ -208,6 +208,19 @@ class _Compiler:
             unknown_fields=dict(sorted(self._unknown.items())),
             units=tuple(sorted(self._used)),
         )
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text.strip()) <= _MAX_NAME and text.isprintable()
+
+
+def _remark(model: str, field: str, reason: str) -> Remark:
+    return Remark(_plain(model), _plain(field), _plain(reason))
+
+
+def _plain(text: str) -> str:
+    """A text of the file as it may be shown: a file can hold what no terminal and no encoding can."""
+    return text[:_MAX_NAME] if text[:_MAX_NAME].isprintable() else ascii(text[:_MAX_NAME])
 
 
 def _owners(keys: list[str], provider: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
+from costd.domain.litellm.card import EXACT
 from costd.domain.rates import Context
 
 #: {unit: (per, dimensions)} of what the price list has no unit for. They stand alone.
@@ -180,7 +181,7 @@ def read_price(base: str, value: object) -> Decimal | str:
     exact = read_number(value)
     if isinstance(exact, str):
         return exact
-    return exact.scaleb(-3) if base in _PER_THOUSAND else exact
+    return EXACT.scaleb(exact, -3) if base in _PER_THOUSAND else exact
 
 
 def read_number(value: object) -> Decimal | str:
