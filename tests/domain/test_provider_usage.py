@@ -211,6 +211,20 @@ CONVERSIONS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[tuple[str, st
         {"input_tokens": 5, "output_tokens": 6},
         (),
     ),
+    (
+        "anthropic",  # what a round used is in the totals; a compaction between rounds is billed beside them
+        {
+            "input_tokens": 10,
+            "cache_read_input_tokens": 30,
+            "output_tokens": 40,
+            "iterations": [
+                {"type": "compaction", "input_tokens": 500, "output_tokens": 60, "cache_read_input_tokens": 100},
+                {"type": "message", "input_tokens": 10, "output_tokens": 40, "cache_read_input_tokens": 30},
+            ],
+        },
+        {"input_tokens": 640, "output_tokens": 100, "cache_read_tokens": 130},
+        (),
+    ),
 ]
 
 

@@ -141,6 +141,10 @@ class _Units:
         """A count of its own, kept when zero."""
         self.counts[name] = _sum(values)
 
+    def add(self, name: str, *values: Quantity) -> None:
+        """Added to what is there, kept when zero."""
+        self.counts[name] = self.counts.get(name, 0) + _sum(values)
+
     def part(self, name: str, *values: Quantity) -> None:
         """A sub-count: added to what is there, left out when zero."""
         total = _sum(values)
@@ -239,19 +243,27 @@ def _anthropic(provider: str, usage: _Node, units: _Units) -> bool:
         return False
     if not usage.has(*_ANTHROPIC_FIELDS) and not any(word in provider for word in _ANTHROPIC_WORDS):
         return False
+    # The rounds of a request are counted in its totals; making the conversation shorter, between rounds, is not.
+    compactions = [entry for entry in usage.items("iterations") if entry.word("type") == "compaction"]
+    for part in (usage, *compactions):
+        _anthropic_tokens(part, units)
+    units.part("output_reasoning_tokens", usage.node("output_tokens_details").count("thinking_tokens"))
+    units.part("web_searches", usage.node("server_tool_use").count("web_search_requests"))
+    return True
+
+
+def _anthropic_tokens(usage: _Node, units: _Units) -> None:
+    """Add the tokens of a request, or of a step of it that is billed beside it."""
     creation = usage.node("cache_creation")
     short, long = creation.count("ephemeral_5m_input_tokens"), creation.count("ephemeral_1h_input_tokens")
     written = usage.count("cache_creation_input_tokens") or _sum((short, long))
     read = usage.count("cache_read_input_tokens")
-    units.put("input_tokens", usage.count("input_tokens"), written, read)
-    units.put("output_tokens", usage.count("output_tokens"))
+    units.add("input_tokens", usage.count("input_tokens"), written, read)
+    units.add("output_tokens", usage.count("output_tokens"))
     units.part("cache_read_tokens", read)
     units.part("cache_write_tokens", written)
     units.part("cache_write_5m_tokens", short)
     units.part("cache_write_1h_tokens", long)
-    units.part("output_reasoning_tokens", usage.node("output_tokens_details").count("thinking_tokens"))
-    units.part("web_searches", usage.node("server_tool_use").count("web_search_requests"))
-    return True
 
 
 def _responses(_provider: str, usage: _Node, units: _Units) -> bool:
