@@ -24,8 +24,7 @@ from costd.domain.errors import (
     Unavailable,
 )
 from costd.settings import Listener
-from costd.store import lock, runtime_file
-from costd.store.connection import DATABASE_NAME
+from costd.store import ledger_file, lock, runtime_file
 from costd.v1 import admin_pb2_grpc, query_pb2_grpc, usage_pb2_grpc
 
 #: A daemon that is starting, or another command at work, holds the folder before it can be reached: wait 10 s for it.
@@ -154,7 +153,7 @@ def _local(reach: Reach, stack: contextlib.ExitStack, *, create: bool) -> Target
 
 
 def _offline(config: Config, stack: contextlib.ExitStack, *, create: bool) -> Target:
-    if not create and not (config.data_dir / DATABASE_NAME).exists():
+    if not create and not ledger_file.is_there(config.data_dir):
         allowed = (
             "must hold a ledger; `costd run` makes one, or name another folder with --data-dir, a daemon with --address"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from costd.domain.errors import DamagedDatabase, OutOfSpace, Refused, Unavailable
 from costd.store.migrate import is_ours, migrate
+from costd.store.restored import finish
 
 DATABASE_NAME = "costd.db"
 
@@ -49,9 +50,10 @@ _DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
     """The writer's connection to a migrated database, created if there is none.
 
-    Raises DamagedDatabase, with the way out, when the file cannot be trusted, OutOfSpace on a full disk, and
-    Unavailable when it cannot be opened at all.
+    A restore that was cut short is finished first. Raises DamagedDatabase, with the way out, when the file cannot be
+    trusted, OutOfSpace on a full disk, and Unavailable when it cannot be opened at all.
     """
+    _finish_restore(path)
     lost = "missing" if not path.exists() else "empty" if not path.stat().st_size else ""
     if lost and (leftovers := _leftovers(path)):
         raise DamagedDatabase(
@@ -83,6 +85,13 @@ def open_database(path: Path, now_ms: int) -> sqlite3.Connection:
     except DamagedDatabase as error:
         raise DamagedDatabase(f"{path}: {error.message}") from None
     return connection
+
+
+def _finish_restore(path: Path) -> None:
+    try:
+        finish(path)
+    except OSError as error:
+        raise Unavailable(f"cannot put the restored ledger at {path}: {error.strerror}; check the folder") from None
 
 
 def damaged(path: Path, why: str) -> DamagedDatabase:

@@ -35,3 +35,12 @@ def refuse_trap(folder: Path, setting: str = "grpc.socket") -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         allowed = f"must be a folder that belongs to user {os.geteuid()} and is writable for nobody else"
         raise ConfigError(setting, str(folder), allowed)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put on disk which files `folder` has: a rename is durable only then."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
