@@ -19,17 +19,18 @@ def lasting(
     reach: Reach,
     ask: Callable[[Daemon], Iterator[T]],
     *,
+    create: bool = False,
     patience_s: float = float("inf"),
     on_lost: Callable[[CostdError], None] = lambda _: None,
 ) -> Iterator[T]:
     """What `ask` gives, asked again wherever it breaks off: it must know itself how far it has come.
 
     Waits at most `patience_s` for a daemon, each time, and then raises what it was lost by. A ledger that is opened
-    without a daemon is asked once. After the first answer the ledger is never opened here: a daemon that starts anew
-    would find its folder held.
+    without a daemon (with `create` made, where there is none yet) is asked once. After the first answer the ledger is
+    never opened here: a daemon that starts anew would find its folder held.
     """
     received = False
-    with connected(reach) as daemon:
+    with connected(reach, create=create) as daemon:
         try:
             for message in ask(daemon):
                 received = True

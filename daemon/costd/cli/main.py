@@ -65,8 +65,10 @@ COMMANDS = MappingProxyType(
         "show": ("costd.cli.show", "Show one record."),
         "tail": ("costd.cli.tail", "Show records as they come."),
         "export": ("costd.cli.export", "Write single records, as JSON Lines or CSV."),
+        "import": ("costd.cli.importing", "Read records that were exported, or kept elsewhere."),
         "backup": ("costd.cli.backup", "Copy the ledger, verified, while records keep coming."),
         "restore": ("costd.cli.restore", "Put a backup in the place of the ledger."),
+        "prices": ("costd.cli.prices", "Set, import and show prices; rate history again."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),
         "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),
     }
