@@ -22,7 +22,11 @@ class Record(NamedTuple):
     input_tokens: int
     output_tokens: int
     cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    unrated: bool
     cost_nano: int | None
+    status: str
     key_id: str
     provider: str
     model: str
@@ -99,8 +103,9 @@ def by_tag(found: Iterable[Record]) -> dict[str, Spend]:
 
 
 _RECORDS = """
-SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cost_nano, s.key_id,
-       s.provider, s.model, s.prompt_key, s.tags, s.source_app, s.user, s.project, s.team, s.workspace, s.org_id
+SELECT e.seq, e.at_ms, e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.reasoning_tokens,
+       coalesce(json_array_length(e.extra, '$.unrated'), 0) > 0, e.cost_nano, s.status, s.key_id, s.provider, s.model,
+       s.prompt_key, s.tags, s.source_app, s.user, s.project, s.team, s.workspace, s.org_id
 FROM event e JOIN series s ON s.id = e.series_id ORDER BY e.seq
 """
 _PROJECTS = "SELECT org_id, source_app, external_id, team_id, workspace_id FROM catalog_project"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -20,85 +20,26 @@ from costd.domain.days import DAY_MS, HOUR_MS, Span, day_bounds_ms, day_start_ms
 from costd.domain.spend import Spend
 from costd.services.spending import Spending
 from costd.services.usage_log import UsageLog
-from costd.store import event_blocks, retention, totals
+from costd.store import event_blocks, retention
 from costd.store import migrate as migrating
 from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME, open_database
 from costd.store.folded import compare_folded
 from costd.store.integrity import check_ledger
-from costd.store.ledger import EventDraft
 from costd.store.migrate import migrations
 from costd.store.reader import Readers
 from costd.store.retention import RetentionLimits, retain
 from costd.store.sums import Wanted, sum_buckets, sum_by
 from costd.store.writer import Writer
-from ledger import draft, record, series, writing
+from ledger import draft, record, writing
 from reads import brute
+from reads.ledgers import DAYS, NOW_MS, a_ledger, fold, make_blocks, traffic
 
 #: The zones: whole hours, half hours, three quarters, and both ways of changing the clock.
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Europe/Berlin")
-#: Between Europe's and America's change of the clock, so that days of 23, 24 and 25 hours are all in.
-NOW_MS = int(datetime(2026, 11, 5, 10, 17, 3, tzinfo=UTC).timestamp()) * 1000 + 456
-#: So long that a whole month is in it.
-DAYS = 75
 FIRST = datetime.fromtimestamp(NOW_MS / 1000, UTC).date() - timedelta(days=DAYS)
 READER = Caller(1, "", "reader", frozenset({"read"}))
 FILTERS = ({}, {"provider": ("openai",)}, {"provider": ("", "unknown")}, {"model": ("m1",), "provider": ("acme",)})
-
-
-def traffic(chance: random.Random, count: int, from_ms: int, to_ms: int) -> list[EventDraft]:
-    """Records of a few dozen series, some of them unpriced or failed, on and around the hours."""
-    drafts = []
-    for _ in range(count):
-        moment = chance.randrange(from_ms, to_ms)
-        at_ms = chance.choice([moment, moment // HOUR_MS * HOUR_MS, moment // HOUR_MS * HOUR_MS - 1, moment])
-        mine = series(
-            provider=chance.choice(["openai", "acme", ""]),
-            model=chance.choice(["m1", "m2", "m3"]),
-            team=chance.choice(["", "search"]),
-            prompt_key=chance.choice(["", "summarize"]),
-            tags=chance.choice(["", "a", "a,b"]),
-            status=chance.choice(["success", "success", "error"]),
-        )
-        cost = chance.choice([None, 0, 1, chance.randrange(10**6), 10**15])
-        tokens = {name: chance.randrange(10**4) for name in ("input_tokens", "output_tokens", "cache_read_tokens")}
-        drafts.append(draft(series=mine, at_ms=at_ms, cost_nano=cost, **tokens))
-    return drafts
-
-
-def fold(writer: Writer) -> None:
-    """Fold what has passed, as upkeep does."""
-    while writer.submit(Change(totals.fold_rollups)).wait(20):
-        pass
-
-
-def make_blocks(writer: Writer, readers: Readers) -> int:
-    """Make the blocks that are due, as upkeep does; how many there are."""
-    while True:
-        with readers.snapshot() as connection:
-            blocks = event_blocks.make_blocks(connection)
-            count = connection.execute("SELECT count(*) FROM event_block").fetchone()[0]
-        if not blocks:
-            return int(count)
-        writer.submit(Change(lambda commit, blocks=blocks: event_blocks.store_blocks(commit, blocks))).wait(20)
-
-
-@contextmanager
-def a_ledger(folder: Path) -> Iterator[tuple[Writer, Readers]]:
-    """A ledger with a month of traffic: some folded, some late, some since; blocks over most of it."""
-    clock = ManualClock(NOW_MS)
-    chance = random.Random(3)
-    with writing(folder, clock) as writer:
-        readers = Readers(writer.path, Clock())
-        start_ms = NOW_MS - DAYS * DAY_MS
-        record(writer, *traffic(chance, 1200, start_ms, NOW_MS))
-        fold(writer)
-        make_blocks(writer, readers)
-        record(writer, *traffic(chance, 400, start_ms, NOW_MS + 60_000))
-        make_blocks(writer, readers)
-        record(writer, *traffic(chance, 100, NOW_MS - 3 * HOUR_MS, NOW_MS))
-        yield writer, readers
-        readers.close()
 
 
 @pytest.fixture(scope="module")

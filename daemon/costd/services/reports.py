@@ -16,6 +16,7 @@ from costd.store import events, rollups
 from costd.store.events import EventPage
 from costd.store.reader import Readers
 from costd.store.rollups import BUCKET_HOURS, Period, SummaryRow, Totals
+from costd.store.sums import Wanted
 
 if TYPE_CHECKING:
     from costd.store.writer import Writer
@@ -60,8 +61,9 @@ class Reports:
         if since_ms is not None and until_ms is not None and since_ms >= until_ms:
             raise Invalid("until", "must be later than since")
         period = Period.around(bounded(since_ms), bounded(until_ms))
+        wanted = Wanted(caller.org_id, {name: (value,) for name, value in (filters or {}).items()})
         with self._readers.snapshot() as connection:
-            rows = rollups.summarize(connection, caller.org_id, by, period, filters or {}, bucket)
+            rows = rollups.summarize(connection, wanted, by, period, bucket)
         return Summary(rows, rollups.total_of(rows))
 
     def list_events(self, caller: Caller, wanted: str = "", cursor: str = "", limit: int = DEFAULT_PAGE) -> EventPage:

@@ -20,6 +20,7 @@ from costd.store.keys import StoredKey, load_keys
 from costd.store.months import MonthTotal
 from costd.store.reader import Readers
 from costd.store.sums import SpendRow, SpendTable, Wanted
+from costd.store.whole_hours import first_and_last_hour
 
 #: A bucket for each day of the longest time that rollups may be kept for, and no more: every one is answered.
 MAX_DAYS = 1100
@@ -143,7 +144,7 @@ class Spending:
         wanted = Wanted(caller.org_id, filters)
         with self._readers.snapshot() as connection:
             table = sums.sum_by(connection, wanted, ("model",), span)
-            first_hour, last_hour = sums.first_and_last_hour(connection) or (0, 0)
+            first_hour, last_hour = first_and_last_hour(connection) or (0, 0)
             start_ms = max(first_hour * HOUR_MS, span.start_ms or 0)
             end_ms = (last_hour + 1) * HOUR_MS if span.end_ms is None else min((last_hour + 1) * HOUR_MS, span.end_ms)
             if not table.rows or start_ms >= end_ms:
@@ -184,7 +185,7 @@ class Spending:
                 sums.sum_by(connection, Wanted(caller.org_id, filters), (), span) for span in (month, *_weeks(now_ms))
             )
             totals = months.month_totals(connection, caller.org_id, number, number)
-            hours = sums.first_and_last_hour(connection)
+            hours = first_and_last_hour(connection)
         usage, entries = used.total(), added(self._chosen(totals, filters))
         spent_nano = cost_with_entries(usage, entries.entries, entries.cost_nano)
         observed_ms = 0 if hours is None else now_ms - hours[0] * HOUR_MS

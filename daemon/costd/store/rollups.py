@@ -1,15 +1,18 @@
-"""Reads of the rollups: sums by any dimensions and any whole hours."""
+"""Summaries: sums of everything that rollups hold, over whole hours, by any dimensions, and by hour or day."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
+from costd.domain.days import HOUR_MS
 from costd.domain.money import NANO_PER_USD
 from costd.store.attribution import column_of
+from costd.store.sums import SeriesFilter, Wanted
+from costd.store.whole_hours import NO_HOUR, Rolled, by_hour, whole_hours
 
-HOUR_MS = 3_600_000
 #: Hours in a bucket of each name; "" is one bucket for everything.
 BUCKET_HOURS = {"": 0, "hour": 1, "day": 24}
 
@@ -63,35 +66,43 @@ class Period:
 
 
 def summarize(
-    connection: sqlite3.Connection,
-    org_id: int,
-    by: Sequence[str],
-    period: Period,
-    filters: Mapping[str, str],
-    bucket: str = "",
+    connection: sqlite3.Connection, wanted: Wanted, by: Sequence[str], period: Period, bucket: str = ""
 ) -> list[SummaryRow]:
     """Sums grouped by `by`, by bucket and then by cost, highest first. Names must be of DIMENSIONS."""
-    hours = BUCKET_HOURS[bucket]
-    bucket_sql = f"r.hour / {hours} * {hours}" if hours else "0"
-    columns = [*(column_of(name) for name in by), bucket_sql]
-    where = ["s.org_id = ?"]
-    values: list[object] = [org_id]
-    if period.from_hour is not None:
-        where.append("r.hour >= ?")
-        values.append(period.from_hour)
-    if period.to_hour is not None:
-        where.append("r.hour < ?")
-        values.append(period.to_hour)
-    for name, value in filters.items():
-        where.append(f"{column_of(name)} = ?")
-        values.append(value)
+    only = SeriesFilter(connection, wanted)
+    pieces, values = [], []
+    for rolled in _rolled(connection, period, bucket):
+        pieces.append(_piece(rolled, bucket, only.on_rollups()))
+        values += [*rolled.values, *only.values]
+    if not pieces:
+        return []
+    columns = [*(column_of(name) for name in by), "t.bucket"]
     sql = (
-        f"SELECT {', '.join(columns)}, {_SUMS} FROM rollup r JOIN series s ON s.id = r.series_id "
-        f"WHERE {' AND '.join(where)} GROUP BY {', '.join(str(number + 1) for number in range(len(columns)))}"
+        f"SELECT {', '.join(columns)}, {_ALL} FROM ({' UNION ALL '.join(pieces)}) t "
+        "JOIN series s ON s.id = t.series_id WHERE s.org_id = ? "
+        f"GROUP BY {', '.join(str(number + 1) for number in range(len(columns)))}"
     )
-    rows = [_row(by, row) for row in connection.execute(sql, values)]
+    rows = [_row(by, row, BUCKET_HOURS[bucket]) for row in connection.execute(sql, [*values, wanted.org_id])]
     rows.sort(key=lambda row: (row.bucket_ms, -row.totals.cost_nano, -row.totals.requests, *row.dimensions.values()))
     return rows
+
+
+def _rolled(connection: sqlite3.Connection, period: Period, bucket: str) -> list[Rolled]:
+    """The rows to add up: the fewest of which a bucket can be made."""
+    from_hour = 0 if period.from_hour is None else period.from_hour
+    to_hour = NO_HOUR if period.to_hour is None else period.to_hour
+    if bucket == "hour":
+        return [by_hour(from_hour, to_hour)]
+    return whole_hours(connection, from_hour, to_hour, may_be_months=not bucket)
+
+
+def _piece(rolled: Rolled, bucket: str, condition: str) -> str:
+    """The sums of each series and bucket; where a bucket is a row of its own, there is nothing to add up."""
+    rows = f"FROM {rolled.source} AND {condition}"
+    if rolled.time == bucket:
+        return f"SELECT series_id, {bucket} AS bucket, {', '.join(_COLUMNS)} {rows}"
+    number = f"{rolled.time} / {BUCKET_HOURS[bucket]}" if bucket else "0"
+    return f"SELECT series_id, {number} AS bucket, {_SUMS} {rows} GROUP BY bucket, series_id"
 
 
 def total_of(rows: Sequence[SummaryRow]) -> Totals:
@@ -102,18 +113,28 @@ def total_of(rows: Sequence[SummaryRow]) -> Totals:
     return total
 
 
-def _row(by: Sequence[str], row: Sequence[object]) -> SummaryRow:
+def _row(by: Sequence[str], row: Sequence[Any], bucket_hours: int) -> SummaryRow:
     width = len(by)
-    numbers = [int(str(value or 0)) for value in row[width:]]
-    hour, requests, errors, input_, output, read, write, reasoning, usd, nano, unpriced, unrated = numbers
+    bucket, requests, errors, input_, output, read, write, reasoning, usd, nano, unpriced, unrated = row[width:]
     totals = Totals(
         requests, errors, input_, output, read, write, reasoning, usd * NANO_PER_USD + nano, unpriced, unrated
     )
-    return SummaryRow({name: str(row[n]) for n, name in enumerate(by)}, hour * HOUR_MS, totals)
+    return SummaryRow(dict(zip(by, row, strict=False)), bucket * bucket_hours * HOUR_MS, totals)
 
 
-_SUMS = (
-    "sum(r.requests), sum(r.errors), sum(r.input_tokens), sum(r.output_tokens), sum(r.cache_read_tokens), "
-    "sum(r.cache_write_tokens), sum(r.reasoning_tokens), sum(r.cost_usd), sum(r.cost_nano), sum(r.unpriced), "
-    "sum(r.unrated)"
+# Money is summed in two halves, as rollups keep it: no sum of allowed records can overflow 64 bits then.
+_COLUMNS = (
+    "requests",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "cost_nano",
+    "unpriced",
+    "unrated",
 )
+_SUMS = ", ".join(f"sum({name}) AS {name}" for name in _COLUMNS)
+_ALL = ", ".join(f"sum(t.{name})" for name in _COLUMNS)

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from costd.domain.days import DAY_MS, HOUR_MS, Span, first_hour_of_month, month_of_hour
+from costd.domain.days import DAY_MS, HOUR_MS, Span
 from costd.domain.money import NANO_PER_USD
 from costd.domain.spend import Spend
 from costd.store.attribution import column_of
 from costd.store.event_blocks import Blocks
-
-#: Beyond every hour that can be stored: 2^40 hours.
-_NO_HOUR = 1 << 40
+from costd.store.whole_hours import NO_HOUR, Rolled, by_day, by_hour, unfolded, whole_hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Wanted(NamedTuple):
         return not self.filters and connection.execute("SELECT count(*) FROM org").fetchone()[0] == 1
 
 
-class _Filter:
+class SeriesFilter:
     """The conditions that keep a statement to the series wanted; none where there are no others."""
 
     def __init__(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
@@ -73,13 +71,17 @@ class _Filter:
         if not wanted.is_everything(connection):
             self._where, self.values = wanted.where()
 
+    def on_rollups(self) -> str:
+        """The condition on rollups, which are many, and look into a set."""
+        return f"series_id IN (SELECT s.id FROM series s WHERE {self._where})" if self._where else "1"
+
+    def on_events(self) -> str:
+        """The condition on events, which are few, and look up their series."""
+        return f"EXISTS (SELECT 1 FROM series s WHERE s.id = series_id AND {self._where})" if self._where else "1"
+
     def on(self, part: _Part) -> str:
-        """The condition on a part: rollups are many, and look into a set; events are few, and look up their series."""
-        if not self._where:
-            return "1"
-        if part.is_rollup:
-            return f"series_id IN (SELECT s.id FROM series s WHERE {self._where})"
-        return f"EXISTS (SELECT 1 FROM series s WHERE s.id = series_id AND {self._where})"
+        """The condition on a part."""
+        return self.on_rollups() if part.is_rollup else self.on_events()
 
 
 class _Edge(NamedTuple):
@@ -106,9 +108,9 @@ def sum_by(connection: sqlite3.Connection, wanted: Wanted, by: Sequence[str], sp
     """The spend of `span`, grouped by dimensions; without any there is one row, unless nothing was found."""
     parts, exact = _parts(connection, span)
     if not by:
-        spend = _total(connection, _Filter(connection, wanted), parts)
+        spend = _total(connection, SeriesFilter(connection, wanted), parts)
         return SpendTable([SpendRow((), spend)] if spend != Spend() else [], exact)
-    only = _Filter(connection, wanted)
+    only = SeriesFilter(connection, wanted)
     pieces, values = [], []
     for part in parts:
         pieces.append(f"SELECT series_id, {part.sums} FROM {part.source} AND {only.on(part)} GROUP BY series_id")
@@ -129,7 +131,7 @@ def sum_buckets(connection: sqlite3.Connection, wanted: Wanted, bounds_ms: Seque
     Whole UTC days are read by day. Of a bound that is none of theirs, what lies between it and the nearest of theirs
     is read too: it belongs to the bucket on its other side.
     """
-    only = _Filter(connection, wanted)
+    only = SeriesFilter(connection, wanted)
     blocks = Blocks(connection)
     kept_from = _complete_from(connection)
     exact = True
@@ -143,17 +145,17 @@ def sum_buckets(connection: sqlite3.Connection, wanted: Wanted, bounds_ms: Seque
         midnight = (at_ms + DAY_MS // 2) // DAY_MS
         midnights.append(midnight)
         beyond.append(_between(connection, only, blocks, midnight * DAY_MS, at_ms))
-    by_day = _by_day(connection, only, midnights[0], midnights[-1])
+    found = _each_day(connection, only, midnights[0], midnights[-1])
     sums = []
     for place, (from_day, to_day) in enumerate(pairwise(midnights)):
         spend = beyond[place + 1].minus(beyond[place])
         for day in range(from_day, to_day):
-            spend = spend.plus(by_day[day]) if day in by_day else spend
+            spend = spend.plus(found[day]) if day in found else spend
         sums.append(spend)
     return sums, exact
 
 
-def _between(connection: sqlite3.Connection, only: _Filter, blocks: Blocks, midnight_ms: int, at_ms: int) -> Spend:
+def _between(connection: sqlite3.Connection, only: SeriesFilter, blocks: Blocks, midnight_ms: int, at_ms: int) -> Spend:
     """The spend from a midnight to a moment up to twelve hours after it, or less than nothing if it is before."""
     if at_ms == midnight_ms:
         return Spend()
@@ -161,99 +163,42 @@ def _between(connection: sqlite3.Connection, only: _Filter, blocks: Blocks, midn
     parts = [part for edge in _edges(start_ms, end_ms) for part in _event_parts(blocks, edge)]
     from_hour, to_hour = -(-start_ms // HOUR_MS), end_ms // HOUR_MS
     if from_hour < to_hour:
-        parts.append(_hours(from_hour, to_hour))
+        parts.append(_rolled(by_hour(from_hour, to_hour)))
     spend = _total(connection, only, parts)
     return spend if midnight_ms < at_ms else Spend().minus(spend)
 
 
-def _by_day(connection: sqlite3.Connection, only: _Filter, from_day: int, to_day: int) -> dict[int, Spend]:
+def _each_day(connection: sqlite3.Connection, only: SeriesFilter, from_day: int, to_day: int) -> dict[int, Spend]:
     """The spend of each of these UTC days that has any."""
     found: dict[int, Spend] = {}
-    unfolded = _unfolded(connection, from_day * 24, to_day * 24)
-    for time, hours, part in (("day", 24, _days(from_day, to_day)), ("hour", 1, unfolded)):
+    for rolled in (by_day(from_day, to_day), unfolded(connection, from_day * 24, to_day * 24)):
+        time, part = rolled.time, _rolled(rolled)
         for at, *row in connection.execute(
             f"SELECT {time}, {part.sums} FROM {part.source} AND {only.on(part)} GROUP BY {time}",
             [*part.values, *only.values],
         ):
-            day = at * hours // 24
+            day = at if time == "day" else at // 24
             found[day] = found.get(day, Spend()).plus(_spend(row))
     return found
-
-
-def first_and_last_hour(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    """The first and the last hour that anything was recorded for; None where nothing was."""
-    first, last = connection.execute("SELECT (SELECT min(hour) FROM rollup), (SELECT max(hour) FROM rollup)").fetchone()
-    return None if first is None else (first, last)
 
 
 def _parts(connection: sqlite3.Connection, span: Span) -> tuple[list[_Part], bool]:
     """What makes up a span: its whole hours, and the parts of hours at its edges."""
     start_ms, end_ms = span
     from_hour = 0 if start_ms is None else -(-start_ms // HOUR_MS)
-    to_hour = _NO_HOUR if end_ms is None else end_ms // HOUR_MS
+    to_hour = NO_HOUR if end_ms is None else end_ms // HOUR_MS
     parts: list[_Part] = []
     kept_from = _complete_from(connection)
     exact = True
-    edges = _edges(0 if start_ms is None else start_ms, _NO_HOUR * HOUR_MS if end_ms is None else end_ms)
+    edges = _edges(0 if start_ms is None else start_ms, NO_HOUR * HOUR_MS if end_ms is None else end_ms)
     for edge in edges:
         if edge.hour >= kept_from:
             parts += _event_parts(Blocks(connection), edge)
             continue
         exact = exact and not _anything(connection, edge.hour)
         if edge.start_ms <= edge.hour * HOUR_MS + HOUR_MS // 2 < edge.end_ms:
-            parts.append(_hours(edge.hour, edge.hour + 1))
-    return parts + _whole_hours(connection, from_hour, to_hour), exact
-
-
-def _whole_hours(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> list[_Part]:
-    """The hours [from, to), by month where they are whole UTC months, by day where whole days, the rest by the hour.
-
-    Before the first hour that there ever was, and beyond the last, days and months may be called whole: nothing is in
-    what they lack.
-    """
-    kept = first_and_last_hour(connection)
-    if kept is None or from_hour > kept[1] or to_hour <= kept[0]:
-        return []
-    from_hour, from_day, from_month = _beginning(connection, from_hour, kept[0])
-    to_day, to_month = to_hour // 24, month_of_hour(min(to_hour, kept[1] + 1))
-    if to_hour > kept[1]:
-        to_hour, to_day, to_month = kept[1] + 1, kept[1] // 24 + 1, month_of_hour(kept[1]) + 1
-    if from_day >= to_day:
-        return [_hours(from_hour, to_hour)]
-    parts = [_unfolded(connection, from_day * 24, to_day * 24)]
-    if from_hour < from_day * 24:
-        parts.append(_hours(from_hour, from_day * 24))
-    if to_day * 24 < to_hour:
-        parts.append(_hours(to_day * 24, to_hour))
-    if from_month >= to_month:
-        return [*parts, _days(from_day, to_day)]
-    from_months, to_months = first_hour_of_month(from_month) // 24, first_hour_of_month(to_month) // 24
-    parts.append(_months(from_month, to_month))
-    if from_day < from_months:
-        parts.append(_days(from_day, from_months))
-    if to_months < to_day:
-        parts.append(_days(to_months, to_day))
-    return parts
-
-
-def _beginning(connection: sqlite3.Connection, from_hour: int, first_hour: int) -> tuple[int, int, int]:
-    """The first hour, day and month to read: no days and months that retention may have taken hours of."""
-    whole_from = connection.execute("SELECT rollups_from_hour FROM ledger_state").fetchone()[0]
-    if from_hour <= first_hour:
-        from_hour, from_day, from_month = first_hour, first_hour // 24, month_of_hour(first_hour)
-    else:
-        from_day, from_month = _first_day(from_hour), _first_month(from_hour)
-    return from_hour, max(from_day, _first_day(whole_from)), max(from_month, _first_month(whole_from))
-
-
-def _first_day(hour: int) -> int:
-    """The first day that begins at this hour or later."""
-    return -(-hour // 24)
-
-
-def _first_month(hour: int) -> int:
-    """The first month that begins at this hour or later."""
-    return month_of_hour(hour - 1) + 1
+            parts.append(_rolled(by_hour(edge.hour, edge.hour + 1)))
+    return parts + [_rolled(piece) for piece in whole_hours(connection, from_hour, to_hour)], exact
 
 
 def _edges(start_ms: int, end_ms: int) -> list[_Edge]:
@@ -267,23 +212,8 @@ def _edges(start_ms: int, end_ms: int) -> list[_Edge]:
     return [piece for piece in pieces if piece.start_ms < piece.end_ms]
 
 
-def _hours(from_hour: int, to_hour: int) -> _Part:
-    return _Part(_ROLLED, "rollup WHERE hour >= ? AND hour < ?", (from_hour, to_hour), is_rollup=True)
-
-
-def _days(from_day: int, to_day: int) -> _Part:
-    return _Part(_ROLLED, "rollup_day WHERE day >= ? AND day < ?", (from_day, to_day), is_rollup=True)
-
-
-def _months(from_month: int, to_month: int) -> _Part:
-    return _Part(_ROLLED, "rollup_month WHERE month >= ? AND month < ?", (from_month, to_month), is_rollup=True)
-
-
-def _unfolded(connection: sqlite3.Connection, from_hour: int, to_hour: int) -> _Part:
-    """What of these hours is not in their days and months yet."""
-    folded = connection.execute("SELECT totalled_hour, totalled_series_id FROM ledger_state").fetchone()
-    source = "rollup WHERE (hour, series_id) > (?, ?) AND hour >= ? AND hour < ?"
-    return _Part(_ROLLED, source, (*folded, from_hour, to_hour), is_rollup=True)
+def _rolled(rolled: Rolled) -> _Part:
+    return _Part(_ROLLED, rolled.source, rolled.values, is_rollup=True)
 
 
 def _event_parts(blocks: Blocks, edge: _Edge) -> Iterator[_Part]:
@@ -294,7 +224,7 @@ def _event_parts(blocks: Blocks, edge: _Edge) -> Iterator[_Part]:
         yield _Part(_ADJUSTED, f"adjustment WHERE {moment}", tuple(edge))
 
 
-def _total(connection: sqlite3.Connection, only: _Filter, parts: Sequence[_Part]) -> Spend:
+def _total(connection: sqlite3.Connection, only: SeriesFilter, parts: Sequence[_Part]) -> Spend:
     total = Spend()
     for part in parts:
         row = connection.execute(
