@@ -45,6 +45,13 @@ def decimal_text(mantissa: int, power: int) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
+def text_for(usd: str, per: int) -> str:
+    """What `per` (a power of ten) of a unit cost, from the exact text of what one costs."""
+    _, digits, exponent = Decimal(usd).as_tuple()
+    assert isinstance(exponent, int)
+    return decimal_text(int("".join(map(str, digits))), exponent + len(str(per)) - 1)
+
+
 def shown_rate(rate: list[Any], per: int) -> ShownRate:
     """A rate for one of a unit as what `per` (a power of ten) of it cost."""
     shift = len(str(per)) - 1

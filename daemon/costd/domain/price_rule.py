@@ -34,6 +34,8 @@ MAX_MS = 7_258_118_400_000
 
 _UNIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
+#: Of USD for one of a unit: as many as tokens have that are priced by the million with 30.
+_MAX_PLACES = MAX_DECIMAL_PLACES + 6
 #: No number of USD needs more digits.
 _MAX_DIGITS = 64
 _WILDCARD = "*"
@@ -192,8 +194,8 @@ def _exact(amount: Decimal | int | str, field: str, limit: int, shift: int) -> l
         raise Invalid(field, f"must be at most {limit}")
     _, digits, exponent = exact.as_tuple()
     assert isinstance(exponent, int)
-    if exponent < -MAX_DECIMAL_PLACES:
-        raise Invalid(field, f"must have at most {MAX_DECIMAL_PLACES} decimal places")
+    if exponent - shift < -_MAX_PLACES:
+        raise Invalid(field, f"must have at most {_MAX_PLACES - shift} decimal places")
     mantissa = int("".join(map(str, digits)) or "0")
     while mantissa and mantissa % 10 == 0:
         mantissa, exponent = mantissa // 10, exponent + 1
