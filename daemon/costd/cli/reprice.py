@@ -11,14 +11,27 @@ import click
 from costd.cli.connection import connected
 from costd.cli.filters import read_filters
 from costd.cli.moments import iso, read_moment
-from costd.cli.options import Reach, daemon_options, json_option
-from costd.cli.output import print_json, print_table
+from costd.cli.options import Reach, csv_option, daemon_options, json_option
+from costd.cli.output import print_csv, print_json, print_table
 from costd.cli.progress import progress
 from costd.clock import Clock
 from costd.domain.errors import ConfigError
 from costd.v1 import correction_pb2
 
 _DEFAULT_SINCE = "30d"
+_COLUMNS = (
+    "provider",
+    "model",
+    "records",
+    "changed",
+    "before_usd",
+    "after_usd",
+    "difference_usd",
+    "newly_priced",
+    "newly_unpriced",
+    "unpriced",
+    "unrated",
+)
 
 
 @click.command(
@@ -44,6 +57,7 @@ _DEFAULT_SINCE = "30d"
 @click.option("--yes", is_flag=True, help="Do not ask before changing anything.")
 @daemon_options
 @json_option
+@csv_option
 def reprice(
     model: str | None,
     provider: str | None,
@@ -57,6 +71,7 @@ def reprice(
     dry_run: bool,
     yes: bool,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Rate recorded usage again, by the prices in force for each record's own time.
 
@@ -70,10 +85,12 @@ def reprice(
         request.prices_of_ms = read_moment(at_prices_of, Clock().now_ms(), "--at-prices-of")
     with connected(reach) as daemon:
         seen = _watch(daemon.stream(daemon.admin.Reprice, request), "looking")
-        if not as_json:
+        if as_csv:
+            _print_csv(seen)
+        elif not as_json:
             _print(seen, "now", "then")
         changes = sum(row.changed for row in seen.models)
-        if dry_run or not (changes or _unrated_changes(seen)):
+        if dry_run or not (changes or seen.resumed):
             if as_json:
                 print_json(_described(seen) | {"applied": False})
             return
@@ -87,7 +104,8 @@ def reprice(
     click.echo(
         f"adjusted {done.finished.adjusted:,} records: raised by ${done.finished.raised_usd}, "
         f"lowered by ${done.finished.lowered_usd} (correction {done.finished.id}"
-        f"{', begun by an earlier run' if done.resumed else ''})"
+        f"{', begun by an earlier run' if done.resumed else ''})",
+        err=as_csv,
     )
 
 
@@ -113,6 +131,7 @@ def reprice(
 @click.option("--until", metavar="WHEN", help="Only records before then; a date is inclusive. [default: now]")
 @daemon_options
 @json_option
+@csv_option
 def whatif(
     from_model: str,
     to_model: str,
@@ -124,6 +143,7 @@ def whatif(
     reach: Reach,
     *,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Show what the same traffic would have cost on another model; nothing is changed."""
     request = correction_pb2.WhatIfRequest(
@@ -134,8 +154,10 @@ def whatif(
         seen = _watch(daemon.stream(daemon.admin.WhatIf, request), "pricing")
     if as_json:
         print_json(_described(seen))
-        return
-    _print(seen, "as recorded", f"as {to_model}")
+    elif as_csv:
+        _print_csv(seen)
+    else:
+        _print(seen, "as recorded", f"as {to_model}")
 
 
 def _filters(model: str | None, provider: str | None, texts: Sequence[str]) -> dict[str, str]:
@@ -166,10 +188,6 @@ def _watch(steps: Iterable[correction_pb2.RepriceProgress], what: str) -> correc
             show(step.done, step.through)
             last = step
     return last
-
-
-def _unrated_changes(seen: correction_pb2.RepriceProgress) -> bool:
-    return any(row.unrated for row in seen.models)
 
 
 def _print(seen: correction_pb2.RepriceProgress, before: str, after: str) -> None:
@@ -218,26 +236,34 @@ def _plain(amount: Decimal) -> str:
     return f"{amount.normalize():f}"
 
 
+def _rows(seen: correction_pb2.RepriceProgress) -> list[dict[str, object]]:
+    return [
+        {
+            "provider": row.provider,
+            "model": row.model,
+            "records": row.events,
+            "changed": row.changed,
+            "before_usd": row.before_usd,
+            "after_usd": row.after_usd,
+            "difference_usd": _plain(_difference(row)),
+            "newly_priced": row.newly_priced,
+            "newly_unpriced": row.newly_unpriced,
+            "unpriced": row.unpriced,
+            "unrated": row.unrated,
+        }
+        for row in sorted(seen.models, key=lambda row: (row.provider, row.model))
+    ]
+
+
+def _print_csv(seen: correction_pb2.RepriceProgress) -> None:
+    print_csv(_COLUMNS, ([row[name] for name in _COLUMNS] for row in _rows(seen)))
+
+
 def _described(seen: correction_pb2.RepriceProgress) -> dict[str, object]:
     before = sum((Decimal(row.before_usd) for row in seen.models), Decimal(0))
     after = sum((Decimal(row.after_usd) for row in seen.models), Decimal(0))
     return {
-        "models": [
-            {
-                "provider": row.provider,
-                "model": row.model,
-                "records": row.events,
-                "changed": row.changed,
-                "before_usd": row.before_usd,
-                "after_usd": row.after_usd,
-                "difference_usd": _plain(_difference(row)),
-                "newly_priced": row.newly_priced,
-                "newly_unpriced": row.newly_unpriced,
-                "unpriced": row.unpriced,
-                "unrated": row.unrated,
-            }
-            for row in sorted(seen.models, key=lambda row: (row.provider, row.model))
-        ],
+        "models": _rows(seen),
         "total": {"before_usd": _plain(before), "after_usd": _plain(after), "difference_usd": _plain(after - before)},
         "kept": seen.kept,
         "unratable": seen.unratable,

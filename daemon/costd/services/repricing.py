@@ -92,7 +92,7 @@ class _Tally:
         if row is None:
             row = self.models[series.provider, series.model] = ModelChange(series.provider, series.model)
         row.events += 1
-        row.changed += rating.cost_nano != before.cost_nano
+        row.changed += (rating.cost_nano, rating.is_unrated) != (before.cost_nano, before.is_unrated)
         row.before_nano += before.cost_nano or 0
         row.after_nano += rating.cost_nano or 0
         row.newly_priced += before.cost_nano is None and rating.cost_nano is not None
@@ -118,16 +118,19 @@ class Repricing:
         self._prices = prices
 
     def preview(self, caller: Caller, scope: Scope, at_day_ms: int | None = None) -> Iterator[Progress]:
-        """What a reprice would change; nothing is changed."""
+        """What a reprice would change; nothing is changed. `resumed` where an earlier run had done a part."""
         caller.require("read")
-        return self._look(caller, scope, Rater(self._prices.book, _day(at_day_ms)), None)
+        day_ms = _day(at_day_ms)
+        with self._readers.snapshot() as connection:
+            held = corrections.find_unfinished(connection, caller.org_id, REPRICE, self._request(scope, day_ms))
+        return self._look(caller, scope, Rater(self._prices.book, day_ms), resumed=held is not None)
 
     def what_if(self, caller: Caller, scope: Scope, provider: str, model: str) -> Iterator[Progress]:
         """What the same traffic would have cost on another model; nothing is changed."""
         caller.require("read")
         if not model:
             raise Invalid("to_model", "is required: the model to price the traffic on")
-        return self._look(caller, scope, Rater(self._prices.book), Model(caller.org_id, provider, model))
+        return self._look(caller, scope, Rater(self._prices.book), instead=Model(caller.org_id, provider, model))
 
     def reprice(self, caller: Caller, scope: Scope, at_day_ms: int | None, reason: str) -> Iterator[Progress]:
         """Append adjustments for every record whose cost is another by the prices asked for."""
@@ -173,7 +176,9 @@ class Repricing:
 
         return self._writer.submit(Change(apply)).wait(_WAIT_S)
 
-    def _look(self, caller: Caller, scope: Scope, rater: Rater, instead: Model | None) -> Iterator[Progress]:
+    def _look(
+        self, caller: Caller, scope: Scope, rater: Rater, *, instead: Model | None = None, resumed: bool = False
+    ) -> Iterator[Progress]:
         _check(scope)
         with self._readers.snapshot() as connection:
             source = RatingSource(connection, _wanted(caller, scope), scope.span)
@@ -184,7 +189,7 @@ class Repricing:
                 pass
             done_seq = block.through_seq
             yield tally.progress(done_seq, source.through_seq)
-        yield tally.progress(source.through_seq, source.through_seq)
+        yield tally.progress(source.through_seq, source.through_seq, resumed=resumed)
 
     def read(self, source: RatingSource, after_seq: int) -> RatingBlock | None:
         """The next events, on a snapshot of their own."""

@@ -233,7 +233,7 @@ class ModelChange(_message.Message):
     events: _builtins.int
     """Records that were rated."""
     changed: _builtins.int
-    """Of these, records whose cost is another now."""
+    """Of these, records whose cost, or whether all of their units have a rate, is another now."""
     before_usd: _builtins.str
     """What they cost before, exact USD as decimal text."""
     after_usd: _builtins.str
