@@ -50,7 +50,8 @@ def compare(new: PriceTable, held: PriceTable | None, listed: PriceTable, at_ms:
     """Every model of `new` against the file imported before and against the list as of `at_ms` (UTC milliseconds).
 
     A model of the list is the one that it finds at the same provider for the name: what holds without the file. They
-    are compared in the contexts that the list has prices for. In the order of the table; models that are gone come last.
+    are compared in the contexts that the list has prices for. Differences come in the order of the table, models that
+    are gone last.
     """
     before = _models(held) if held is not None else {}
     after = _models(new)
