@@ -29,7 +29,7 @@ GOAL = 50_000
 
 
 def reprice(plan: Plan) -> list[Line]:
-    """Every record of a ledger, by prices that differ each time; the whole command, its preview included."""
+    """Every record of a ledger, by prices that differ each time; the whole command."""
     records = RECORDS if plan.rounds > 2 else plan.records
     rates = []
     with daemon(plan.folder / "reprice") as running:

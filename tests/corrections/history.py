@@ -14,7 +14,7 @@ from costd.config import load
 from costd.domain.access import Caller
 from costd.domain.price_rule import PriceRule, parse_multiplier, parse_rate
 from costd.domain.usage import Usage
-from costd.services.prices import NewRule
+from costd.services.price_checks import NewRule
 from costd.services.repricing import Progress, Scope
 from costd.store.integrity import check_ledger
 from ledger import NOW_MS
@@ -54,7 +54,7 @@ def set_price(
     exact = {unit: parse_rate(usd, unit) for unit, usd in (rates or {}).items()}
     factor = parse_multiplier(multiplier) if multiplier else None
     rule = PriceRule("", None, "", model, (), exact, factor, 0)._replace(**more)
-    return core.services.prices.set_rule(ADMIN, NewRule(rule, from_ms=from_ms)).wait(20).rule.id
+    return core.services.price_rules.set_rules(ADMIN, [NewRule(rule, from_ms=from_ms)])[0].stored.rule.id
 
 
 def reprice(core: Core, scope: Scope = Scope({}), day_ms: int | None = None) -> Progress:  # noqa: B008 - a constant

@@ -54,7 +54,7 @@ _COLUMNS = (
 )
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the audit trail.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
-@click.option("--yes", is_flag=True, help="Do not ask before changing anything.")
+@click.option("--yes", is_flag=True, help="Neither show the difference first nor ask.")
 @daemon_options
 @json_option
 @csv_option
@@ -79,28 +79,32 @@ def reprice(
     audit trail says so. A run that was stopped goes on when the same command is given again. Costs that callers sent
     themselves stay.
     """
+    if dry_run and yes:
+        raise click.UsageError("--dry-run and --yes exclude each other")
     request = correction_pb2.RepriceRequest(filters=_filters(model, provider, filters), reason=reason, dry_run=True)
     _set_span(request, since, until)
     if at_prices_of is not None:
         request.prices_of_ms = read_moment(at_prices_of, Clock().now_ms(), "--at-prices-of")
     with connected(reach) as daemon:
-        seen = _watch(daemon.stream(daemon.admin.Reprice, request), "looking")
-        if as_csv:
-            _print_csv(seen)
-        elif not as_json:
-            _print(seen, "now", "then")
-        changes = sum(row.changed for row in seen.models)
-        if dry_run or not (changes or seen.resumed):
-            if as_json:
-                print_json(_described(seen) | {"applied": False})
-            return
-        if not yes and sys.stdin.isatty():
-            click.confirm(f"Append adjustments to {changes:,} records?", abort=True, err=True)
+        seen = None
+        if not yes:
+            seen = _watch(daemon.stream(daemon.admin.Reprice, request), "looking")
+            if not as_json:
+                _show(seen, "now", "then", as_csv=as_csv)
+            changes = sum(row.changed for row in seen.models)
+            if dry_run or not (changes or seen.resumed):
+                if as_json:
+                    print_json(_described(seen) | {"applied": False})
+                return
+            if sys.stdin.isatty():
+                click.confirm(f"Append adjustments to {changes:,} records?", abort=True, err=True)
         request.dry_run = False
         done = _watch(daemon.stream(daemon.admin.Reprice, request), "repricing")
     if as_json:
-        print_json(_described(seen) | {"applied": True, "correction": _finished(done.finished)})
+        print_json(_described(seen or done) | {"applied": True, "correction": _finished(done.finished)})
         return
+    if seen is None:
+        _show(done, "before", "now", as_csv=as_csv)
     click.echo(
         f"adjusted {done.finished.adjusted:,} records: raised by ${done.finished.raised_usd}, "
         f"lowered by ${done.finished.lowered_usd} (correction {done.finished.id}"
@@ -154,10 +158,8 @@ def whatif(
         seen = _watch(daemon.stream(daemon.admin.WhatIf, request), "pricing")
     if as_json:
         print_json(_described(seen))
-    elif as_csv:
-        _print_csv(seen)
     else:
-        _print(seen, "as recorded", f"as {to_model}")
+        _show(seen, "as recorded", f"as {to_model}", as_csv=as_csv)
 
 
 def _filters(model: str | None, provider: str | None, texts: Sequence[str]) -> dict[str, str]:
@@ -188,6 +190,13 @@ def _watch(steps: Iterable[correction_pb2.RepriceProgress], what: str) -> correc
             show(step.done, step.through)
             last = step
     return last
+
+
+def _show(seen: correction_pb2.RepriceProgress, before: str, after: str, *, as_csv: bool) -> None:
+    if as_csv:
+        print_csv(_COLUMNS, ([row[name] for name in _COLUMNS] for row in _rows(seen)))
+    else:
+        _print(seen, before, after)
 
 
 def _print(seen: correction_pb2.RepriceProgress, before: str, after: str) -> None:
@@ -253,10 +262,6 @@ def _rows(seen: correction_pb2.RepriceProgress) -> list[dict[str, object]]:
         }
         for row in sorted(seen.models, key=lambda row: (row.provider, row.model))
     ]
-
-
-def _print_csv(seen: correction_pb2.RepriceProgress) -> None:
-    print_csv(_COLUMNS, ([row[name] for name in _COLUMNS] for row in _rows(seen)))
 
 
 def _described(seen: correction_pb2.RepriceProgress) -> dict[str, object]:

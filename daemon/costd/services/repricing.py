@@ -27,6 +27,7 @@ from costd.store.reader import Readers
 from costd.store.sums import Wanted
 
 if TYPE_CHECKING:
+    from costd.store.ticket import Ticket
     from costd.store.writer import Writer
 
 #: Events read at once, and rated before anybody is told how far it has come: some 50 ms.
@@ -152,9 +153,7 @@ class Repricing:
         ).wait(_WAIT_S)
         resumed = made.done_seq > 0
         run = _Run(self, source, Rater(book, day_ms), made.id)
-        done_seq = made.done_seq
-        while done_seq < made.through_seq:
-            done_seq = run.step(done_seq, made.through_seq)
+        for done_seq in run.steps(made.done_seq):
             yield run.tally.progress(done_seq, made.through_seq, resumed=resumed)
         finish = Change(lambda commit: self._finish(commit, caller, made.id, request, reason))
         done: corrections.Correction = self._writer.submit(finish).wait(_WAIT_S)
@@ -196,7 +195,7 @@ class Repricing:
         with self._readers.snapshot() as connection:
             return source.read(connection, after_seq, BLOCK_EVENTS)
 
-    def store(self, block: RatingBlock, drafts: list[AdjustmentDraft], correction_id: int, done_seq: int) -> bool:
+    def store(self, block: RatingBlock, drafts: list[AdjustmentDraft], correction_id: int) -> Ticket[bool]:
         """Append what came of a block; False where one of its events was corrected since it was read."""
         first_seq = block.rows[0].seq if block.rows else block.through_seq
 
@@ -204,10 +203,10 @@ class Repricing:
             if newest_adjustment(commit.connection, first_seq, block.through_seq) > block.newest_adjustment:
                 return False
             append_adjustments(commit, REPRICE, correction_id, drafts)
-            corrections.advance_correction(commit, correction_id, done_seq)
+            corrections.advance_correction(commit, correction_id, block.through_seq)
             return True
 
-        return self._writer.submit(Change(apply)).wait(_WAIT_S)
+        return self._writer.submit(Change(apply))
 
     def _request(self, scope: Scope, day_ms: int | None) -> str:
         """What is asked for, as text; by other prices it is another request."""
@@ -237,6 +236,15 @@ class Repricing:
         return done
 
 
+class _RatedBlock(NamedTuple):
+    """A block, rated: what is to be appended, and what came of it."""
+
+    after_seq: int
+    block: RatingBlock
+    drafts: list[AdjustmentDraft]
+    tally: _Tally
+
+
 class _Run:
     """One reprice under way."""
 
@@ -247,18 +255,42 @@ class _Run:
         self._correction_id = correction_id
         self.tally = _Tally()
 
-    def step(self, after_seq: int, through_seq: int) -> int:
-        """Rate the next block and store what came of it; the last number looked at."""
+    def steps(self, after_seq: int) -> Iterator[int]:
+        """Rate block after block and store what comes of it; after each, the last number that is done.
+
+        While one block is on its way to the disk, the next is rated.
+        """
+        rated = self._rate(after_seq)
+        while rated is not None:
+            ticket = self._store(rated)
+            following = self._rate(rated.block.through_seq)
+            yield self._settle(rated, ticket)
+            rated = following
+
+    def _rate(self, after_seq: int) -> _RatedBlock | None:
+        block = self._repricing.read(self._source, after_seq)
+        if block is None:
+            return None
+        tally = _Tally()
+        drafts = []
+        for row, before, rating in _rated(self._source, block, self._rater, tally, None):
+            if (draft := _draft(row, before, rating)) is not None:
+                drafts.append(draft)
+        return _RatedBlock(after_seq, block, drafts, tally)
+
+    def _store(self, rated: _RatedBlock) -> Ticket[bool]:
+        return self._repricing.store(rated.block, rated.drafts, self._correction_id)
+
+    def _settle(self, rated: _RatedBlock, ticket: Ticket[bool]) -> int:
+        """Wait until a block is stored, rating it again where others were quicker; the last number done."""
         for _ in range(_TRIES):
-            block = self._repricing.read(self._source, after_seq)
-            if block is None:
-                return through_seq
-            tally = _Tally()
-            rated = _rated(self._source, block, self._rater, tally, None)
-            drafts = [draft for row, before, rating in rated if (draft := _draft(row, before, rating)) is not None]
-            if self._repricing.store(block, drafts, self._correction_id, block.through_seq):
-                _merge(self.tally, tally)
-                return block.through_seq
+            if ticket.wait(_WAIT_S):
+                _merge(self.tally, rated.tally)
+                return rated.block.through_seq
+            again = self._rate(rated.after_seq)
+            if again is None:  # retention took them
+                return rated.block.through_seq
+            rated, ticket = again, self._store(again)
         raise Conflict("others keep correcting the same records; try again")
 
 

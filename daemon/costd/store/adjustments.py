@@ -66,35 +66,34 @@ def append_adjustments(commit: Commit, kind: str, correction_id: int, drafts: Se
         return
     ids = _event_ids(commit.connection, drafts)
     first_seq = commit.take_seqs(len(drafts))
-    rows = []
-    up_nano = down_nano = 0
-    for seq, draft in enumerate(drafts, first_seq):
-        hour = draft.at_ms // _HOUR_MS
-        commit.correct_rollup(hour, draft.series_id, draft.amounts)
-        for unit, quantity in draft.units:
-            commit.add_unit_to_rollup(hour, draft.series_id, unit, quantity)
-        units = json.dumps({unit: str(quantity) for unit, quantity in draft.units}) if draft.units else None
-        cost = draft.amounts[_COST]
-        up_nano, down_nano = up_nano + max(0, cost), down_nano + max(0, -cost)
-        rows.append(
-            (
-                seq,
-                draft.event_seq,
-                ids[draft.event_seq],
-                draft.at_ms,
-                draft.series_id,
-                kind,
-                *draft.amounts,
-                units,
-                draft.source_id,
-                correction_id,
-            )
-        )
+    rows = [
+        (seq, event_seq, ids[event_seq], at_ms, series_id, kind, *amounts, _units_text(units), source_id, correction_id)
+        for seq, (event_seq, at_ms, series_id, amounts, units, source_id) in enumerate(drafts, first_seq)
+    ]
     insert_rows(commit.connection, _INTO_ADJUSTMENT, 21, rows)
+    _correct_rollups(commit, drafts)
+    costs = [draft.amounts[_COST] for draft in drafts]
+    up_nano = sum(cost for cost in costs if cost > 0)
+    down_nano = up_nano - sum(costs)
     commit.adjustments.add(kind, len(drafts), up_nano, down_nano)
     halves = (*divmod(up_nano, NANO_PER_USD), *divmod(down_nano, NANO_PER_USD))
     commit.connection.execute(_INTO_TOTAL, (kind, len(drafts), *halves))
     commit.connection.execute(_INTO_CORRECTION, (len(drafts), *_carried(halves), correction_id))
+
+
+def _correct_rollups(commit: Commit, drafts: Sequence[AdjustmentDraft]) -> None:
+    by_rollup: dict[tuple[int, int], list[Sequence[int]]] = {}
+    for draft in drafts:
+        key = (draft.at_ms // _HOUR_MS, draft.series_id)
+        by_rollup.setdefault(key, []).append(draft.amounts)
+        for unit, quantity in draft.units:
+            commit.add_unit_to_rollup(*key, unit, quantity)
+    for (hour, series_id), amounts in by_rollup.items():
+        commit.correct_rollup(hour, series_id, list(map(sum, zip(*amounts, strict=True))))
+
+
+def _units_text(units: Sequence[tuple[str, Decimal]]) -> str | None:
+    return json.dumps({unit: str(quantity) for unit, quantity in units}) if units else None
 
 
 def _carried(halves: tuple[int, ...]) -> tuple[int, ...]:
