@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from costd.cli import price_set, price_show, reprice
+from costd.cli import price_set, price_show, price_tables, reprice
+from costd.cli import unpriced as unpriced_models
 from costd.cli.connection import connected
 from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.cli.output import print_csv, print_json, print_table, safe
@@ -119,5 +120,8 @@ def remove(which: str, reach: Reach, *, as_json: bool) -> None:
     )
 
 
+command.add_command(price_tables.import_file)
+command.add_command(price_tables.update)
+command.add_command(unpriced_models.unpriced)
 command.add_command(reprice.reprice)
 command.add_command(reprice.whatif)

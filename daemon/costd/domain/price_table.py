@@ -111,6 +111,8 @@ class PriceTable:
         header = json.loads(body[:end])
         self.version: str = header["version"]
         self.units = UnitRegistry(header["units"]) if units is None else units
+        #: How many of a unit its rates are for, in the table's own words.
+        self._per: dict[str, int] = {name: unit[0] for name, unit in header["units"].items()}
         self._source_id = source_id
         self.providers = [Provider(raw, body, end + 1) for raw in header["providers"]]
         self._by_id = {provider.id: provider for provider in self.providers}
@@ -132,6 +134,10 @@ class PriceTable:
         for provider in self.providers:
             for position in range(provider.model_count()):
                 ModelPrices(provider.prices(position), self.units).rates(0, {})
+
+    def counts_like(self, units: UnitRegistry) -> bool:
+        """Whether the rates of the table are for as many of each unit as these units say."""
+        return all(per == units.per(name) for name, per in self._per.items())
 
     def provider(self, name: str) -> Provider | None:
         """The provider that people mean by a name, in any case: by id, by the list's rules, by our aliases."""

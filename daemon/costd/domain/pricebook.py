@@ -1,8 +1,8 @@
 """Prices usage: finds the model, picks its rate card, and says in a Quote what came of it.
 
-A book stands over a price list, with an imported price file and the operator's own rules in front of it. What one of
-them does not know or leaves open is what those behind it say: an organization's rules, rules for everybody, the file,
-the list.
+A book stands over a price list, with an imported price file and the operator's own rules in front of it. A model is the
+file's if the file knows it, else the list's; what is said of it there holds unit by unit where no rule says otherwise,
+rules for everybody behind an organization's own.
 """
 
 from __future__ import annotations

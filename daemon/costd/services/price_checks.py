@@ -10,6 +10,7 @@ from costd.domain.price_rule import MIN_MS, PriceRule, check_rule
 from costd.domain.price_table import PriceTable, read_header
 from costd.domain.pricebook import MatchedPrice, PriceBook, Quote
 from costd.store.price_list import PriceList
+from costd.store.price_sources import FILE, LIST
 
 #: More in one go is a list: import it as a file.
 MAX_RULES = 10_000
@@ -118,18 +119,23 @@ def standing(rule: CheckedRule, beside: Sequence[PriceRule], now_ms: int) -> Pri
     return None
 
 
-def check_table(table: PriceList, book: PriceBook) -> None:
-    """Refuse a table that is not whole, or that holds what cannot be used."""
+def check_table(table: PriceList, kind: str, book: PriceBook, file: bytes | None) -> None:
+    """Refuse a table that is not whole, that holds what cannot be used, or that counts otherwise than the rest.
+
+    `file` is the imported table in force, before which a new list would come to stand.
+    """
     header = read_header(table.body)
     if not header.complete or header.version != table.version:
         raise Invalid("table", "is not a whole price table; compile it with this release of costd")
     try:
-        PriceTable(table.body, book.units).check()
-        own = PriceTable(table.body).units.units
+        new = PriceTable(table.body)
+        PriceTable(table.body, new.units if kind == LIST else book.units).check()
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise Invalid("table", "holds prices that cannot be used; compile it with this release of costd") from None
-    if any(unit.per != book.units.per(name) for name, unit in own.items() if name in book.units.units):
-        raise Invalid("table", "counts units otherwise than the list does; compile it with this release of costd")
+    if kind == FILE and not new.counts_like(book.units):
+        raise Invalid("table", "counts units otherwise than the list in force does; compile it anew")
+    if kind == LIST and file is not None and not PriceTable(file).counts_like(new.units):
+        raise Invalid("table", "counts units otherwise than the imported price file does; remove that first")
 
 
 def audited(rule: PriceRule) -> dict[str, object]:

@@ -5,6 +5,7 @@ The book is replaced whole after a change is on disk; whoever is in the middle o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -32,6 +33,8 @@ OWN_ORG = 1
 
 #: How long a change of prices may take to get to the disk.
 WRITE_TIMEOUT_S = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 class Made(Protocol):
@@ -69,6 +72,10 @@ class Prices:
         """Price by `state` from now on."""
         listed = self._table(state.list, None)
         file = self._table(state.file, listed) if state.file is not None else None
+        if file is not None and not file.counts_like(listed.units):
+            # After an upgrade of the library only; a wrong price is worse than the list's.
+            _log.warning("the imported price file counts units otherwise than the list: import it anew; it is not used")
+            file = None
         kept = {(held.digest, held.source_id) for held in (state.list, state.file) if held is not None}
         self._tables = {key: table for key, table in self._tables.items() if key in kept}
         self.state = state
@@ -105,7 +112,8 @@ class Prices:
         Raises Invalid where it is not whole, or something in it cannot be used.
         """
         self._require_own(caller)
-        check_table(table, self.book)
+        held = self.state.file
+        check_table(table, kind, self.book, held.body if held is not None else None)
 
         def apply(commit: Commit) -> None:
             price_state.import_table(commit, kind, name, table, self._installed, caller.key_id)
