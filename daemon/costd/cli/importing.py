@@ -9,6 +9,7 @@ from importlib import resources
 import click
 
 from costd.cli.batches import Entry, Prepared, batches
+from costd.cli.connection import Daemon
 from costd.cli.lasting import lasting
 from costd.cli.main import ANSWER_IS_NO, USAGE
 from costd.cli.options import Reach, daemon_options, json_option
@@ -21,7 +22,7 @@ from costd.domain.errors import ConfigError, CostdError, DaemonUnreachable, Inva
 from costd.domain.price_table import PriceTable
 from costd.domain.units import UnitRegistry
 from costd.store.price_list import TABLE_NAME
-from costd.v1 import batch_pb2, usage_pb2
+from costd.v1 import admin_pb2, batch_pb2, usage_pb2
 from costd.wire.records.form import FORMATS
 from costd.wire.records.reading import Reader
 
@@ -121,10 +122,16 @@ def _send(opened: Source, reader: Reader, records: int, reach: Reach, tally: _Ta
     upload = Upload(batches(_entries(opened, reader)), settled)
     try:
         with progress("importing") as advance:
-            for _ in lasting(reach, upload.over, create=True, patience_s=PATIENCE_S):
+            for _ in lasting(reach, lambda daemon: _over(daemon, upload), create=True, patience_s=PATIENCE_S):
                 advance(tally.settled, records, f"{tally.settled:,} records")
     except (DaemonUnreachable, Unavailable) as error:
         raise DaemonUnreachable(f"{error.message}; {tally.new:,} records are in, run the same command again") from None
+
+
+def _over(daemon: Daemon, upload: Upload) -> Iterator[object]:
+    """Send what is not settled; first see that there is a daemon, and that it lets us."""
+    yield daemon.ask(daemon.admin.Status, admin_pb2.StatusRequest())
+    yield from upload.over(daemon)
 
 
 def _entries(opened: Source, reader: Reader) -> Iterator[Entry]:

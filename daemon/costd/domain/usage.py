@@ -103,8 +103,8 @@ class TimeLimits(NamedTuple):
     future_ms: int
 
     def for_history(self, now_ms: int) -> TimeLimits:
-        """The limits of records that are history: as far back as HISTORY_FROM_MS."""
-        return TimeLimits(now_ms - HISTORY_FROM_MS, self.future_ms)
+        """The limits of records that are history: as far back as HISTORY_FROM_MS, with a day to spare."""
+        return TimeLimits(now_ms - HISTORY_FROM_MS + 86_400_000, self.future_ms)
 
     def check(self, at_ms: int, now_ms: int, field: str = "timestamp") -> None:
         """Raise Invalid when `at_ms` is outside [now − past, now + future]."""
