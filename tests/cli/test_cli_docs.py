@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+from command_tree import COMMANDS
 from costd.cli import main
 from costd.config import CLIENT_VARIABLES, SETTINGS, load
 from costd.domain.series import DIMENSIONS
@@ -20,21 +20,6 @@ CONFIGURATION = (DOCS / "configuration.md").read_text()
 CLI = (DOCS / "cli.md").read_text()
 SETTING_FLAGS = {setting.flag for setting in SETTINGS}
 SHARED = {"--data-dir", "--config", "--address", "--key", "--ca", "--plaintext"}
-
-
-def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its whole name."""
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        inner = command.get_command(context, name)
-        assert inner is not None
-        yield from commands(inner, (*path, name))
-
-
-COMMANDS = dict(commands(main.cli, ("costd",)))
 
 
 def section(name: str) -> str:
@@ -82,6 +67,8 @@ def test_commands_share_their_options(name: str) -> None:
     given = flags(COMMANDS[name])
     if name in {"costd run", "costd config show"}:
         assert given >= SETTING_FLAGS
+    elif name in {"costd config init", "costd completion"}:
+        assert not given & SHARED, "it asks no daemon"
     else:
         assert given >= SHARED | {"--json"}
         assert all(f"`{flag}" in section("Which daemon") for flag in SHARED)

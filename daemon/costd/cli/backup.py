@@ -12,6 +12,7 @@ from costd.cli.options import Reach, daemon_options, json_option
 from costd.cli.output import print_json
 from costd.cli.patience import ended_by_a_signal
 from costd.cli.progress import progress
+from costd.cli.suggestions import files
 from costd.config import Config
 from costd.domain.errors import ConfigError
 from costd.store import backup, ledger_file
@@ -27,7 +28,7 @@ NOT_IN_IT = "the configuration, TLS files and admin.key are not in it: keep them
 
 
 @click.command("backup", epilog="Example: costd backup /backup/costd-2026-11-24.db")
-@click.argument("target", metavar="FILE")
+@click.argument("target", metavar="FILE", shell_complete=files)
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @daemon_options
 @json_option

@@ -11,7 +11,7 @@ from costd.cli.output import print_json, safe
 from costd.v1 import admin_pb2
 
 
-@click.command("check")
+@click.command("check", epilog="Example: costd check --data-dir /srv/costd")
 @daemon_options
 @json_option
 @click.pass_context

@@ -14,7 +14,7 @@ from costd.cli.options import Reach, daemon_options, json_option
 from costd.domain.errors import CostdError
 
 
-@click.command("health")
+@click.command("health", epilog="Example: costd health --address 127.0.0.1:7430 --timeout 1")
 @click.option("--service", default="", metavar="NAME", help="Ask for one gRPC service instead of the whole daemon.")
 @click.option(
     "--timeout",

@@ -8,6 +8,7 @@ from costd.cli.connection import connected
 from costd.cli.moments import iso_or_none
 from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.cli.output import print_csv, print_json, print_table
+from costd.cli.suggestions import roles
 from costd.domain.access import ROLES, parse_roles
 from costd.v1 import admin_pb2
 
@@ -31,12 +32,13 @@ def command() -> None:
     """Make, list and revoke keys."""
 
 
-@command.command("create")
+@command.command("create", epilog="Example: costd keys create checkout --role ingest --team payments")
 @click.argument("name")
 @click.option(
     "--role",
     multiple=True,
     metavar="ROLE",
+    shell_complete=roles,
     help=f"What it may do: {', '.join(ROLES)}. Repeatable. [default: ingest,read]",
 )
 @click.option("--team", default="", metavar="TEAM", help="Every record with this key is this team's.")
@@ -78,7 +80,7 @@ def create(
     click.echo(made.secret)
 
 
-@command.command("list")
+@command.command("list", epilog="Example: costd keys list --csv")
 @daemon_options
 @json_option
 @csv_option
@@ -97,7 +99,7 @@ def list_keys(reach: Reach, *, as_json: bool, as_csv: bool) -> None:
     print_table(columns, [_row(key) for key in answer.keys])
 
 
-@command.command("revoke")
+@command.command("revoke", epilog="Example: costd keys revoke checkout")
 @click.argument("which", metavar="ID")
 @daemon_options
 @json_option

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 import click
+from click.shell_completion import CompletionItem
 
 from costd import __version__
 from costd.domain.errors import (
@@ -53,7 +54,7 @@ _CODES: tuple[tuple[type[CostdError], int], ...] = (
 COMMANDS = MappingProxyType(
     {
         "run": ("costd.cli.run", "Run the daemon in the foreground."),
-        "config": ("costd.cli.config", "Look at the configuration."),
+        "config": ("costd.cli.config", "Look at the configuration, or begin one."),
         "keys": ("costd.cli.keys", "Make, list and revoke keys."),
         "users": ("costd.cli.users", "List users, name them, assign them to teams."),
         "projects": ("costd.cli.projects", "List projects, assign them to teams and workspaces."),
@@ -71,6 +72,7 @@ COMMANDS = MappingProxyType(
         "prices": ("costd.cli.prices", "Set, import and show prices; rate history again."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),
         "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),
+        "completion": ("costd.cli.completion", "Print what makes a shell complete costd's command lines."),
     }
 )
 
@@ -90,6 +92,11 @@ class Commands(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is no command")
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands and options that begin like that, without importing the commands."""
+        begun = [CompletionItem(name, help=COMMANDS[name][1]) for name in COMMANDS if name.startswith(incomplete)]
+        return begun + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `costd --help`, without importing them."""

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from costd.cli.suggestions import Suggest, comma_words, files, folders, words
 from costd.config import SETTINGS, Loaded, Setting, load
-from costd.settings import Truth
+from costd.settings import Choice, FilePath, SocketPath, Switch, Truth, Words
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -55,15 +56,30 @@ def daemon_options(command: _Command) -> _Command:
         return command(reach=reach, **rest)
 
     options = (
-        click.option("--data-dir", metavar="DIR", help="The data folder, of a daemon on this machine or of none."),
-        click.option("--config", metavar="FILE", help="The daemon's TOML file, which may name the data folder."),
+        click.option(
+            "--data-dir",
+            metavar="DIR",
+            shell_complete=folders,
+            help="The data folder, of a daemon on this machine or of none.",
+        ),
+        click.option(
+            "--config",
+            metavar="FILE",
+            shell_complete=files,
+            help="The daemon's TOML file, which may name the data folder.",
+        ),
         click.option(
             "--address",
             metavar="ADDR",
             help="A daemon elsewhere, by its gRPC address: HOST:PORT or unix:PATH. [COSTD_ADDRESS]",
         ),
         click.option("--key", metavar="KEY", help="The key for --address; better in the variable. [COSTD_KEY]"),
-        click.option("--ca", metavar="FILE", help="Use TLS and trust this certificate authority (PEM). [COSTD_CA]"),
+        click.option(
+            "--ca",
+            metavar="FILE",
+            shell_complete=files,
+            help="Use TLS and trust this certificate authority (PEM). [COSTD_CA]",
+        ),
         click.option("--plaintext", is_flag=True, help="Reach an --address beyond loopback without TLS."),
     )
     return _with(with_reach, options)  # type: ignore[return-value]
@@ -116,4 +132,20 @@ def _option(setting: Setting) -> Callable[[Any], Any]:
     text = f"{setting.doc} [{setting.variable}; default: {setting.shown_default}]"
     if isinstance(setting.kind, Truth):
         return click.option(setting.flag, _parameter(setting), flag_value=True, is_flag=True, default=None, help=text)
-    return click.option(setting.flag, _parameter(setting), metavar=setting.kind.metavar, help=text)
+    metavar, suggest = setting.kind.metavar, _suggest(setting)
+    return click.option(setting.flag, _parameter(setting), metavar=metavar, shell_complete=suggest, help=text)
+
+
+def _suggest(setting: Setting) -> Suggest | None:
+    if setting.name == "data_dir":
+        return folders
+    match setting.kind:
+        case FilePath() | SocketPath():
+            return files
+        case Choice(known):
+            return words(known)
+        case Switch():
+            return words(("on", "off"))
+        case Words(known):
+            return comma_words(known)
+    return None

@@ -7,7 +7,8 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from rich import box
 from rich.console import Console
@@ -72,8 +73,12 @@ def print_table(
     numbers: Sequence[str] = (),
     footer: Sequence[str] | None = None,
     title: str = "",
+    colours: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """A table on stdout, every value in full; `numbers` are the columns aligned to the right."""
+    """A table on stdout, every value in full; `numbers` are the columns aligned to the right.
+
+    A cell that is one of the words in `colours` has that colour on a terminal.
+    """
     table = Table(
         box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
     )
@@ -86,7 +91,7 @@ def print_table(
             footer=Text(footer[position]) if footer else "",
         )
     for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
+        table.add_row(*(Text(safe(cell), style=colours.get(cell, "")) for cell in row))
     table.show_footer = footer is not None
     _print(table)
 
@@ -103,7 +108,14 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 def _print(table: Table) -> None:
     """On the terminal as it is, or on a pipe as on one that is wide enough."""
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+    is_watched = sys.stdout.isatty()
+    console = Console(
+        width=None if is_watched else _PIPE_WIDTH,
+        force_terminal=None if is_watched else False,  # whatever FORCE_COLOR says: a file is no place for colours
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     # Written by us: rich itself would exit with 1 where the reader has left.
     with console.capture() as rendered:
         console.print(table)

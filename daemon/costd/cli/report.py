@@ -11,6 +11,7 @@ from costd.cli.filters import filter_option, read_dimension, read_filters
 from costd.cli.moments import iso, read_moment
 from costd.cli.options import Reach, csv_option, daemon_options, json_option
 from costd.cli.output import print_csv, print_json, print_table
+from costd.cli.suggestions import dimensions
 from costd.clock import Clock
 from costd.domain.errors import ConfigError
 from costd.domain.series import DIMENSIONS
@@ -19,12 +20,13 @@ from costd.v1 import query_pb2
 _NUMBERS = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "unpriced")
 
 
-@click.command("report")
+@click.command("report", epilog="Example: costd report --by team,model --since 30d --filter provider=openai")
 @click.option(
     "--by",
     default="provider,model",
     show_default=True,
     metavar="NAMES",
+    shell_complete=dimensions,
     help=f"Dimensions to group by, with commas: {', '.join(DIMENSIONS)}; empty for the total only.",
 )
 @click.option(

@@ -13,6 +13,7 @@ from costd.cli.options import Reach, daemon_options, json_option
 from costd.cli.output import print_json
 from costd.cli.patience import ended_by_a_signal
 from costd.cli.progress import progress
+from costd.cli.suggestions import files
 from costd.clock import Clock
 from costd.config import Config
 from costd.domain.errors import ConfigError
@@ -25,7 +26,7 @@ from costd.store.part_file import part_path
 
 
 @click.command("restore", epilog="Example: costd restore /backup/costd-2026-11-24.db --yes")
-@click.argument("backup", metavar="FILE")
+@click.argument("backup", metavar="FILE", shell_complete=files)
 @click.option("--yes", is_flag=True, help="Do not ask before a ledger that is there is moved aside.")
 @daemon_options
 @json_option

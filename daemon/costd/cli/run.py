@@ -8,7 +8,7 @@ from costd.cli.options import setting_options
 from costd.config import Loaded
 
 
-@click.command("run")
+@click.command("run", epilog="Example: costd run --data-dir /srv/costd --http-listen 127.0.0.1:7431")
 @setting_options
 @click.pass_context
 def command(context: click.Context, loaded: Loaded) -> None:

@@ -13,7 +13,7 @@ from costd.domain.money import usd_text
 from costd.v1 import query_pb2
 
 
-@click.command("show")
+@click.command("show", epilog="Example: costd show order-1234 --json")
 @click.argument("record", metavar="ID")
 @daemon_options
 @json_option

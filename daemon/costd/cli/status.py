@@ -11,7 +11,7 @@ from costd.cli.output import print_json, print_pairs, print_table
 from costd.v1 import admin_pb2
 
 
-@click.command("status")
+@click.command("status", epilog="Example: costd status --address costd.internal:7430 --ca /etc/costd/ca.pem")
 @daemon_options
 @json_option
 def command(reach: Reach, *, as_json: bool) -> None:
