@@ -16,173 +16,15 @@ and `with_options`, whose copies are treated the same way. Its type stays the SD
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
-import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from costd_client.call import BaseCall
-from costd_client.context import current_dimensions
-from costd_client.provider_usage import ERROR, INCOMPLETE, PENDING, ProviderUsage, find_usage
-from costd_client.response_tap import Tap, reader_for
+from costd_client.metering import Meter, Planner
 from costd_client.tracker import AsyncTracker, Tracker
 
-_log = logging.getLogger("costd_client")
-
 ClientT = TypeVar("ClientT")
-EstimateHook = Callable[[str, Mapping[str, Any]], Mapping[str, int]]
-
-
-class Dimensions(TypedDict, total=False):
-    """Who the calls of a wrapped client are for, and how they are tracked."""
-
-    user: str
-    project: str
-    team: str
-    product: str
-    job: str
-    prompt_key: str
-    prompt_version: str
-    tags: list[str]
-    source_app: str
-    preflight: bool
-
-
-class PaidCall(NamedTuple):
-    """A request that costs money, read from its body.
-
-    `units` are known before the answer (characters to speak); `changes` are options of the SDK's to send instead of
-    the caller's; `hide_usage` takes out of a stream what those changes added.
-    """
-
-    endpoint: str
-    model: str
-    provider: str
-    estimate: Mapping[str, int]
-    price_context: Mapping[str, str]
-    streams: bool = False
-    units: Mapping[str, int] = {}
-    changes: Mapping[str, Any] = {}
-    hide_usage: bool = False
-
-
-#: Reads a request: the client, the method, the path without its query, the body and the options. None: not paid.
-Planner = Callable[[Any, str, Any], PaidCall | None]
-
-
-class Meter:
-    """How the calls of a wrapped client, and of its copies, are tracked."""
-
-    def __init__(self, tracker: Tracker | AsyncTracker, plan: Planner, dimensions: Mapping[str, Any]) -> None:
-        self._tracker = tracker
-        self._plan = plan
-        self._dimensions = dimensions
-        # A mistake in a name or a type is one of the program's, and is told where it was made.
-        tracker.start_call(model="unknown", **dimensions)
-
-    @property
-    def is_blocking(self) -> bool:
-        """Whether begin() blocks its thread."""
-        return isinstance(self._tracker, Tracker)
-
-    def open(self, client: Any, options: Any) -> Metering | None:
-        """The call that these options are about to make; None where it costs nothing, or cannot be understood."""
-        try:
-            plan = self._plan(client, path_of(options), options)
-            if plan is None:
-                return None
-            call = self._tracker.start_call(
-                model=plan.model,
-                provider=plan.provider,
-                endpoint=plan.endpoint,
-                estimate=dict(plan.estimate),
-                price_context=dict(plan.price_context),
-                **{**self._dimensions, **current_dimensions()},
-            )
-            return Metering(call, plan, options)
-        except Exception as error:
-            # Tracking never stands in the way of the call.
-            _log.warning("a call is not tracked: %s: %s", type(error).__name__, error)
-            return None
-
-
-class Metering:
-    """One paid call on its way through the SDK."""
-
-    def __init__(self, call: BaseCall, plan: PaidCall, options: Any) -> None:
-        self._call = call
-        self._plan = plan
-        self._found: ProviderUsage | None = None
-        self.options = self._watched(options)
-
-    def begin(self) -> Any:
-        """Ask whether the call may be made: raises BudgetExceeded; to be awaited with an AsyncTracker."""
-        return self._call.begin()  # type: ignore[attr-defined]
-
-    def answered(self, result: Any) -> None:
-        """The SDK returned `result`; never raises."""
-        try:
-            self._answered(result)
-        except Exception as error:
-            _log.warning("a call is recorded without its usage: %s", type(error).__name__)
-            self._call.finish()
-
-    def failed(self, error: BaseException) -> None:
-        """The SDK raised `error`; never raises."""
-        try:
-            # An answer that cannot be parsed has been paid for all the same.
-            found = self._found or find_usage(getattr(error, "completion", None) or getattr(error, "response", None))
-            if found is not None and found.usage:
-                self._call.usage(found)
-        except Exception as mistake:
-            _log.warning("a call is recorded without its usage: %s", type(mistake).__name__)
-        self._call.finish(status=ERROR if isinstance(error, Exception) else INCOMPLETE)
-
-    def _watched(self, options: Any) -> Any:
-        """The options to send: the caller's, with the changes of the plan, and with an eye on what is parsed."""
-        options = copy.copy(options)
-        for name, value in self._plan.changes.items():
-            setattr(options, name, value)
-        parse = options.post_parser
-
-        def post_parser(parsed: Any) -> Any:
-            self._parsed(parsed)
-            return parse(parsed) if callable(parse) else parsed
-
-        options.post_parser = post_parser
-        return options
-
-    def _parsed(self, parsed: Any) -> None:
-        try:
-            self._found = find_usage(parsed)
-        except Exception as error:
-            _log.warning("no usage could be read out of an answer: %s", type(error).__name__)
-
-    def _answered(self, result: Any) -> None:
-        if self._plan.units:
-            self._call.units(**self._plan.units)
-        response = _http_response(result)
-        if self._found is None and response is not None:
-            self._watch(response)
-            return
-        found = self._found or find_usage(result)
-        if found is not None:
-            self._call.usage(found)
-        # A background job has been taken on and nothing more: what it will use is not known here.
-        status = INCOMPLETE if found is not None and found.status == PENDING else found.status if found else None
-        self._call.finish(status=status)
-
-    def _watch(self, response: Any) -> None:
-        reader = reader_for(
-            response.headers.get("content-type", ""), streams=self._plan.streams, hide_usage=self._plan.hide_usage
-        )
-        tap = Tap(self._call, reader)
-        if response.is_closed:
-            tap.take(response.content)
-        else:
-            tap.attach(response)
 
 
 def metered(client: ClientT, sdk: str, tracker: Tracker | AsyncTracker, plan: Planner, **dimensions: Any) -> ClientT:
@@ -206,21 +48,6 @@ def metered(client: ClientT, sdk: str, tracker: Tracker | AsyncTracker, plan: Pl
     return _shadow(own, meter, is_async=is_async)  # type: ignore[no-any-return]
 
 
-def path_of(options: Any) -> str:
-    """The path of a request's URL, without a query and without a slash at either end."""
-    path: str = options.url.partition("?")[0]
-    return path.strip("/")
-
-
-def body_of(options: Any) -> dict[str, Any]:
-    """The body as it will be sent: the resource's, with the caller's extra_body over it. Values are as given."""
-    body: dict[str, Any] = {}
-    for part in (options.json_data, getattr(options, "extra_json", None)):
-        if isinstance(part, Mapping):
-            body.update(part)
-    return body
-
-
 def _shadow(client: Any, meter: Meter, *, is_async: bool) -> Any:
     request, derive = type(client).request, type(client).copy
 
@@ -229,7 +56,8 @@ def _shadow(client: Any, meter: Meter, *, is_async: bool) -> Any:
         metering = meter.open(client, options)
         if metering is None:
             return request(client, cast_to, options, *arguments, **keywords)
-        metering.begin()
+        if not metering.is_begun:
+            metering.begin()
         try:
             result = request(client, cast_to, metering.options, *arguments, **keywords)
         except BaseException as error:
@@ -243,7 +71,8 @@ def _shadow(client: Any, meter: Meter, *, is_async: bool) -> Any:
         metering = meter.open(client, options)
         if metering is None:
             return await request(client, cast_to, options, *arguments, **keywords)
-        await (_in_a_thread(metering.begin) if meter.is_blocking else metering.begin())
+        if not metering.is_begun:
+            await (_in_a_thread(metering.begin) if meter.is_blocking else metering.begin())
         try:
             result = await request(client, cast_to, metering.options, *arguments, **keywords)
         except BaseException as error:
@@ -266,11 +95,3 @@ async def _in_a_thread(function: Callable[[], Any]) -> Any:
     import anyio.to_thread  # noqa: PLC0415 - only with an SDK
 
     return await anyio.to_thread.run_sync(function)
-
-
-def _http_response(result: Any) -> Any:
-    """The HTTP response under what the SDK returned, where there is one."""
-    for candidate in (result, *(getattr(result, "__dict__", {}).get(name) for name in ("http_response", "response"))):
-        if all(hasattr(candidate, name) for name in ("status_code", "headers", "is_closed", "iter_raw")):
-            return candidate
-    return None

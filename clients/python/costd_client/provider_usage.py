@@ -74,7 +74,7 @@ class ProviderUsage(NamedTuple):
 
     `usage` is the provider's raw object, as JSON has it ({} where it said nothing); `provider` is "" where the object
     does not tell; `model` is the model that answered; `tool_calls` counts tools that cost by the call, by unit;
-    `status` is "success", "error", "incomplete" or "pending".
+    `status` is "success", "error", "incomplete" or "pending", and then `job_id` is what to ask for the result by.
     """
 
     provider: str
@@ -82,6 +82,7 @@ class ProviderUsage(NamedTuple):
     usage: dict[str, Any]
     tool_calls: dict[str, int]
     status: str
+    job_id: str = ""
 
 
 def find_usage(response: object) -> ProviderUsage | None:
@@ -98,12 +99,14 @@ def find_usage(response: object) -> ProviderUsage | None:
     if holder is None:
         return None
     usage = _usage_of(holder)
+    status = _RESPONSE_STATES.get(_text(_field(holder, "status")), SUCCESS)
     return ProviderUsage(
         _provider_of(response) or _provider_of(holder),
         _text(_field(holder, "model") or _field(holder, "modelVersion") or _field(holder, "model_version")),
         usage,
         _tool_calls(holder),
-        _RESPONSE_STATES.get(_text(_field(holder, "status")), SUCCESS),
+        status,
+        _text(_field(holder, "id")) if status == PENDING else "",
     )
 
 
@@ -139,7 +142,7 @@ class StreamUsage:
         """Take note of one event."""
         kind = _text(_field(event, "type"))
         if kind == "error" or _field(event, "error"):
-            self._failed = True
+            self._failed = self._finished = True
         if kind == "message_delta":
             # Anthropic's counts are cumulative: what is named again replaces what was said before.
             self._usage |= {name: value for name, value in _usage_of(event).items() if value is not None}
@@ -182,15 +185,18 @@ def _holder(response: object) -> object | None:
             return None
         if _is_http_response(candidate):
             candidate = _json_body(candidate)
-        elif _has_usage(candidate) or isinstance(_field(candidate, "service_tier"), str):
+        elif _tells_usage(candidate):
             return candidate
         else:
             candidate = _inner(candidate)
     return None
 
 
-def _has_usage(candidate: object) -> bool:
-    return any(_field(candidate, name) is not None for name in _HOLDERS) or _is_usage(candidate)
+def _tells_usage(candidate: object) -> bool:
+    """Whether it has counts, or says what they depend on: a tier, or the state of a job."""
+    if any(_field(candidate, name) is not None for name in _HOLDERS) or _is_usage(candidate):
+        return True
+    return _field(candidate, "object") == "response" or isinstance(_field(candidate, "service_tier"), str)
 
 
 def _inner(candidate: object) -> object | None:

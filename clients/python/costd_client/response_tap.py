@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from costd_client.call import BaseCall
-from costd_client.provider_usage import INCOMPLETE, SUCCESS, StreamUsage, find_usage
+from costd_client.provider_usage import INCOMPLETE, PENDING, SUCCESS, StreamUsage, find_usage
 
 _log = logging.getLogger("costd_client")
 
@@ -144,7 +144,7 @@ class JsonReader:
         if found is None:
             return SUCCESS
         call.usage(found)
-        return found.status
+        return INCOMPLETE if found.status == PENDING else found.status
 
 
 class OpaqueReader:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from costd_client import estimate
-from costd_client.metered_client import ClientT, Dimensions, EstimateHook, PaidCall, body_of, metered
+from costd_client.metered_client import ClientT, metered
+from costd_client.metering import Dimensions, EstimateHook, PaidCall, body_of
 from costd_client.tracker import AsyncTracker, Tracker
 
 if TYPE_CHECKING:

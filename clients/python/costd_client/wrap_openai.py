@@ -1,20 +1,23 @@
 """Wraps clients of the `openai` package, so that what they spend is tracked.
 
 Where the seam is, and why: costd_client.metered_client. Tracked are chat completions, completions, responses,
-embeddings, images, speech, transcriptions, translations and decisions, in every form the SDK has for them. Not tracked
-are requests that cost nothing, batches and fine-tuning jobs (billed when they run), videos, and what goes over a
-WebSocket.
+embeddings, images, speech, transcriptions, translations and decisions, in every form the SDK has for them. A response
+that is made in the background is recorded when its result is fetched with the same wrapped client or a copy of it. Not
+tracked are requests that cost nothing, batches and fine-tuning jobs (billed when they run), videos, and what goes over
+a WebSocket.
 
 Nothing is imported from `openai`: any release from 1.0 will do, and this module can be imported without it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from costd_client import estimate
-from costd_client.metered_client import ClientT, Dimensions, EstimateHook, PaidCall, body_of, metered
+from costd_client.metered_client import ClientT, metered
+from costd_client.metering import Dimensions, EstimateHook, Fetch, PaidCall, body_of
 from costd_client.tracker import AsyncTracker, Tracker
 
 if TYPE_CHECKING:
@@ -43,6 +46,13 @@ _HOSTS = {
 #: They end every stream with its usage without being asked.
 _SEND_USAGE_UNASKED = frozenset({"mistral", "perplexity"})
 
+#: Requests for a response that goes on in the background: to look at it, and to end it.
+_FETCHES = {
+    "get": re.compile(r"(?:\A|/)responses/([^/]+)\Z"),
+    "post": re.compile(r"(?:\A|/)responses/([^/]+)/cancel\Z"),
+}
+_NOTHING = re.compile(r"(?!)")
+
 _STANDARD_TIERS = frozenset({"", "auto", "default"})
 
 
@@ -68,12 +78,15 @@ def wrap_openai(
     of thumb. `dimensions` are those of Tracker.call; costd_client.context overrides them for a block.
     """
 
-    def plan(wrapped: Any, path: str, options: Any) -> PaidCall | None:
+    def plan(wrapped: Any, path: str, options: Any) -> PaidCall | Fetch | None:
+        fetched = _FETCHES.get(options.method.lower(), _NOTHING).search(path)
+        if fetched:
+            return Fetch(fetched[1])
         endpoint = _endpoint(options.method, path)
         if endpoint is None:
             return None
         body = body_of(options)
-        seller = provider or _provider(str(wrapped.base_url), endpoint)
+        seller = provider or _provider(wrapped, endpoint)
         reserve = estimate_with or (lambda named, said: _estimate(named, said, unlimited_output_tokens))
         streams = body.get("stream") is True
         asks = include_usage and seller not in _SEND_USAGE_UNASKED
@@ -103,8 +116,10 @@ def _endpoint(method: str, path: str) -> str | None:
     return None
 
 
-def _provider(base_url: str, endpoint: str) -> str:
-    host = base_url.partition("//")[2].partition("/")[0].partition(":")[0].lower()
+def _provider(client: Any, endpoint: str) -> str:
+    if "Azure" in type(client).__name__:
+        return "azure"
+    host = str(client.base_url).partition("//")[2].partition("/")[0].partition(":")[0].lower()
     for known, provider in _HOSTS.items():
         if host == known or host.endswith(f".{known}"):
             return provider
