@@ -37,7 +37,7 @@ def record(provider: str, usage: Any, model: str = "gpt-4o", **more: Any) -> usa
 
 @pytest.mark.parametrize(
     ("provider", "model", "usage"),
-    [("openai", "gpt-4o", CHAT), ("anthropic", "claude-sonnet-4-5", MESSAGES), ("acme", "x", {"total_tokens": 7.5})],
+    [("openai", "gpt-4o", CHAT), ("anthropic", "claude-sonnet-4-5", MESSAGES), ("acme", "x", {"seconds": 7.5})],
 )
 def test_both_doors_make_the_same_record_of_it(
     daemon: Daemon, services: Stubs, provider: str, model: str, usage: dict[str, Any]
