@@ -93,6 +93,14 @@ def test_roles_and_keys_are_stated(document: dict[str, Any]) -> None:
 
 MONTH = {"month": 1, "year": 2026}
 RECORD = {"user_external_id": "u", "source_app": "a", "model": "gpt-4o", "units": {"input_tokens": 1}}
+PRICE = {
+    "model": "own",
+    "usd_per_mtok": {"input_tokens": {"base": 1.25, "above": {"200000": 2.5}}},
+    "usd_each": {"images": 0.04},
+    "multiplier": 0.5,
+    "when": {"processing": "batch"},
+    "from": "2026-11-01",
+}
 BODIES: dict[str, Any] = {
     "/v1/preflight": {"user_external_id": "u", "source_app": "a", "model": "gpt-4o", "estimated_units": {"chars": 1}},
     "/v1/usage/record": RECORD,
@@ -103,7 +111,18 @@ BODIES: dict[str, Any] = {
     "/api/ingest/generate-key": {"keyName": "k"},
     "/api/tokens/track": {"provider": "openai", "model": "gpt-4o", "inputTokens": 1, "outputTokens": 2},
     "/api/costs/manual": {"service": "OpenAI", "amount": 5, **MONTH},
+    "/api/prices": PRICE,
+    "/api/prices/{id}": PRICE | {"usd_each": {"images": 0.5}},
 }
+#: What some cannot be asked without.
+QUERIES = {"/api/prices/match": {"model": "gpt-4o"}}
+
+
+def some_id(daemon: Daemon, path: str) -> str:
+    """The id of something at a path."""
+    if path.startswith("/api/prices"):
+        return str(daemon.client.post("/api/prices", json=PRICE).json()["data"]["price"]["id"])
+    return str(daemon.client.post("/v1/usage/record", json=RECORD).json()["event_id"])
 
 
 @pytest.mark.parametrize(("method", "path"), NAMES)
@@ -111,9 +130,14 @@ def test_every_answer_fits_its_schema(daemon: Daemon, document: dict[str, Any], 
     operation = document["paths"][path][method.lower()]
     url = path.replace("{provider}", "openai")
     if "{id}" in url:
-        url = url.replace("{id}", daemon.client.post("/v1/usage/record", json=RECORD).json()["event_id"])
-    body = BODIES.get(path.removeprefix("/cost-tracker")) if method == "POST" else None
-    response = daemon.client.request(method, url, json=body) if body else daemon.client.request(method, url)
+        url = url.replace("{id}", some_id(daemon, path))
+    body = BODIES.get(path.removeprefix("/cost-tracker")) if method in {"POST", "PUT"} else None
+    query = QUERIES.get(path)
+    response = (
+        daemon.client.request(method, url, json=body, params=query)
+        if body
+        else daemon.client.request(method, url, params=query)
+    )
     assert response.status_code == 200, response.text
     ((kind, content),) = operation["responses"]["200"]["content"].items()
     if kind == "application/json":
@@ -123,7 +147,7 @@ def test_every_answer_fits_its_schema(daemon: Daemon, document: dict[str, Any], 
         assert misfits(body, schema, document) == []
 
 
-@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in NAMES if m == "POST"])
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in NAMES if m in {"POST", "PUT"}])
 def test_every_refusal_fits_the_error_schema(daemon: Daemon, document: dict[str, Any], method: str, path: str) -> None:
     schema = {"$ref": "#/components/schemas/ErrorBody"}
     for content, headers in ((b"[", {}), (b"{}", {"Authorization": ""}), (b" " * 2_000_000, {})):

@@ -83,8 +83,9 @@ class Dispatch:
     def _add(self, route: Route) -> None:
         if PARAMETER.search(route.path):
             pattern = re.compile(PARAMETER.sub(r"(?P<\1>[^/]+)", route.path) + r"\Z")
-            methods: dict[str, _Endpoint] = {}
-            self._patterns.append((pattern, methods))
+            methods = next((held for known, held in self._patterns if known == pattern), {})
+            if not methods:
+                self._patterns.append((pattern, methods))
         else:
             methods = self._exact.setdefault(route.path, {})
         methods[route.method] = _Endpoint(route)

@@ -133,9 +133,9 @@ def _statuses(route: Route) -> list[str]:
         statuses.append("401")
     if route.body is not None:
         statuses.append("413")
-    if route.body is not None or route.role == "read":
+    if route.body is not None or route.role in {"read", "admin"}:
         statuses.append("503")
-    if route.path.endswith("/{id}"):
+    if route.path.endswith(("/{id}", "/match")):
         statuses.append("404")
     if route.idempotent and route.records:
         statuses.append("409")

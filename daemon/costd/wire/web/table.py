@@ -11,6 +11,7 @@ from costd.wire.web import ingest_structs as ingest_types
 from costd.wire.web import usage_structs as types
 from costd.wire.web.answers import Answer, Envelope
 from costd.wire.web.openapi import document
+from costd.wire.web.price_routes import price_routes
 from costd.wire.web.read_routes import read_routes
 from costd.wire.web.route import JSON, JSON_LINES, Call, Route
 
@@ -22,7 +23,15 @@ def routes(*, metrics_open: bool) -> list[Route]:
     """Every route of the daemon, aliases included; with `metrics_open`, /metrics needs no key."""
     preflight_record = _preflight_record()
     aliases = [replace(route, path=ALIAS + route.path) for route in preflight_record]
-    table = [*preflight_record, *aliases, *_ingest(), *_dashboard(), *read_routes(), *_pages(metrics_open=metrics_open)]
+    table = [
+        *preflight_record,
+        *aliases,
+        *_ingest(),
+        *_dashboard(),
+        *read_routes(),
+        *price_routes(),
+        *_pages(metrics_open=metrics_open),
+    ]
     return [*table, _openapi(table)]
 
 
