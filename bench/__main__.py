@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import batches, doors, footprint, ledger, reads, repricing, scrape
+from bench import batches, doors, dumps, footprint, ledger, reads, repricing, scrape
 from bench.plan import Plan
 from bench.report import Line, print_table, write_json
 
@@ -31,6 +31,8 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "reads": reads.reads,
     **{kind: batches.row(kind) for kind in batches.GOALS},
     "batch-memory": batches.memory,
+    "export": dumps.export,
+    "import": dumps.import_,
     "reprice": repricing.reprice,
 }
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
 from costd.domain.batch import COUNT_COLUMNS, UNKNOWN
-from costd.domain.ids import parse_uuid
 from costd.domain.units import Quantity
 from costd.domain.usage import Usage
 from costd.v1 import usage_pb2
@@ -22,6 +22,8 @@ BATCH_BYTES = 2 * 1024 * 1024
 _MAX_REMEMBERED = 20_000
 
 _COLUMNS = frozenset(COUNT_COLUMNS)
+#: What has a form of 16 bytes in columns: canonical, so that it reads back as it was.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 
 
 class Entry(NamedTuple):
@@ -80,20 +82,20 @@ def _fill(columns: usage_pb2.RecordColumns, records: list[Said], places: list[in
         columns.output_reasoning_tokens,
     )
     for name, column in zip(COUNT_COLUMNS, cells, strict=True):
-        counts = [int(record.units.get(name, 0)) for record in records]
+        counts = [record.units.get(name, 0) for record in records]
         if any(counts):
-            column.extend(counts)
+            column.extend(counts)  # type: ignore[arg-type]  # these units are counted: the reader has checked it
     if any(record.latency_ms is not None for record in records):
         columns.latency_ms.extend([UNKNOWN if r.latency_ms is None else r.latency_ms for r in records])
     if any(record.own_nano is not None for record in records):
         columns.cost_nano_usd.extend([UNKNOWN if r.own_nano is None else r.own_nano for r in records])
     if any(record.job for record in records):
         columns.jobs.extend([record.job for record in records])
-    numbers = [parse_uuid(record.id) for record in records]
-    if None in numbers:
-        columns.request_ids.extend([record.id for record in records])
+    ids = [record.id for record in records]
+    if all(map(_UUID.match, ids)):
+        columns.request_uuids = bytes.fromhex("".join(ids).replace("-", ""))
     else:
-        columns.request_uuids = b"".join([number.to_bytes(16, "big") for number in numbers if number is not None])
+        columns.request_ids.extend(ids)
     for at, record in enumerate(records):
         if not record.units.keys() <= _COLUMNS:
             others = columns.other_units.add(record=at)

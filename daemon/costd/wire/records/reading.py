@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ FUTURE_MS = 300_000
 MAX_REMEMBERED = 20_000
 _MAX_CONTEXT = 16
 _MAX_COST_TEXT = 40
+_AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?\Z", re.ASCII)
+#: Of 2026-01-02T03:04:05.678Z.
+_CANONICAL_LENGTH = 24
 
 #: What checks of the domain call a field, and its name here.
 _FIELDS = {"feature_tags": "tags"}
@@ -48,6 +52,7 @@ class Reader:
         self._latest_ms = now_ms + FUTURE_MS
         self._keep_costs = keep_costs
         self._shared: dict[tuple[object, ...], Usage] = {}
+        self._minutes: dict[str, int] = {}
 
     def record(self, line: Line) -> Said:
         """The record a line says; raises Invalid."""
@@ -57,36 +62,56 @@ class Reader:
             raise refusal.renamed(_FIELDS.get(refusal.field, refusal.field)) from None
 
     def _record(self, line: Line) -> Said:
-        id_ = _one(line, "id", "request_id")
+        id_ = line.id if line.request_id is None else _one(line, "id", "request_id")
         if not id_:
             raise Invalid("id", "is required: it is how a record is known when it comes again")
         check_string(id_, "id")
-        job = _one(line, "job", "job_external_id") or ""
+        job = line.job if line.job_external_id is None else _one(line, "job", "job_external_id")
         if job:
             check_string(job, "job")
-        latency_ms = rounded_of(line.latency_ms, "latency_ms")
+        latency_ms = line.latency_ms if type(line.latency_ms) is int else rounded_of(line.latency_ms, "latency_ms")
         if latency_ms is not None and not 0 <= latency_ms <= MAX_LATENCY_MS:
             raise Invalid("latency_ms", f"must be between 0 and {MAX_LATENCY_MS}")
-        used = _reported(line) if line.usage is not None else dict(units_of(line.units or {}, "units"))
-        units = self._units.canonical(used)
+        units = self._units.canonical(_reported(line) if line.usage is not None else _units_of(line))
         self._units.check(units)
-        return Said(id_, self._time(line), self._shared_of(line), units, job, latency_ms, self._own_cost(line))
+        return Said(id_, self._time(line), self._shared_of(line), units, job or "", latency_ms, self._own_cost(line))
 
     def _time(self, line: Line) -> int:
-        at_ms = parse_timestamp(_one(line, "time", "timestamp"), "time")
+        said = line.time if line.timestamp is None else _one(line, "time", "timestamp")
+        at_ms = self._canonical(said) if type(said) is str else None
+        if at_ms is None:
+            at_ms = parse_timestamp(said, "time")
         if at_ms is None:
             raise Invalid("time", "is required: when the call was made")
         if not HISTORY_FROM_MS <= at_ms <= self._latest_ms:
             raise Invalid("time", "must be between 2000 and five minutes from now")
         return at_ms
 
+    def _canonical(self, text: str) -> int | None:
+        """A moment as exports write it, None for any other form; a minute that many records are within is read once."""
+        if len(text) != _CANONICAL_LENGTH or text[19] != "." or text[23] != "Z":
+            return None
+        seconds, ms = text[17:19], text[20:23]
+        if not (seconds.isdigit() and ms.isdigit() and text.isascii() and seconds < "60"):
+            return None
+        start = self._minutes.get(text[:17])
+        if start is None:
+            if len(self._minutes) >= MAX_REMEMBERED:
+                self._minutes.clear()
+            start = parse_timestamp(f"{text[:17]}00Z", "time") or 0
+            self._minutes[text[:17]] = start
+        return start + int(seconds) * 1000 + int(ms)
+
     def _own_cost(self, line: Line) -> int | None:
         """The cost that is the caller's own: where it says so or says nothing, as in an HTTP record."""
         if line.cost_usd is None or line.cost_usd == "":
             return None
-        nano = _usd(line.cost_usd)
         check_currency(line.currency, "currency")
-        return nano if self._keep_costs or (line.cost_source or CALLER) == CALLER else None
+        if self._keep_costs or (line.cost_source or CALLER) == CALLER:
+            return _usd(line.cost_usd)
+        if type(line.cost_usd) is not str or not _AMOUNT.match(line.cost_usd):
+            _usd(line.cost_usd)
+        return None
 
     def _shared_of(self, line: Line) -> Usage:
         key = (
@@ -116,6 +141,12 @@ class Reader:
                 self._shared.clear()
             shared = self._shared[key] = _shared(line)
         return shared
+
+
+def _units_of(line: Line) -> Mapping[str, Quantity]:
+    units = line.units or {}
+    # Counts nearly always; whether they make sense is checked with the others.
+    return units if all(type(count) is int for count in units.values()) else dict(units_of(units, "units"))
 
 
 def _shared(line: Line) -> Usage:
