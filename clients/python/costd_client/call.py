@@ -88,6 +88,13 @@ class BaseCall:
             messages.check_provider(self._who, found)
             self._found = found
 
+    def price_context(self, context: Mapping[str, str] | None) -> None:
+        """Say what selects the price variant, instead of what the preflight was told: what was served may differ from
+        what was asked for. Raises TypeError for what is no text.
+        """
+        messages.context(context)
+        self._price_context = context
+
     def status(self, word: str) -> None:
         """Say how the call ended: "success", "error", "incomplete" or a word of one's own."""
         self._status = messages.text(word, "status")

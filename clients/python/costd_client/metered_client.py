@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from costd_client.metering import Meter, Planner
@@ -56,8 +55,7 @@ def _shadow(client: Any, meter: Meter, *, is_async: bool) -> Any:
         metering = meter.open(client, options)
         if metering is None:
             return request(client, cast_to, options, *arguments, **keywords)
-        if not metering.is_begun:
-            metering.begin()
+        metering.begin()
         try:
             result = request(client, cast_to, metering.options, *arguments, **keywords)
         except BaseException as error:
@@ -71,8 +69,7 @@ def _shadow(client: Any, meter: Meter, *, is_async: bool) -> Any:
         metering = meter.open(client, options)
         if metering is None:
             return await request(client, cast_to, options, *arguments, **keywords)
-        if not metering.is_begun:
-            await (_in_a_thread(metering.begin) if meter.is_blocking else metering.begin())
+        await metering.begin_async()
         try:
             result = await request(client, cast_to, metering.options, *arguments, **keywords)
         except BaseException as error:
@@ -88,10 +85,3 @@ def _shadow(client: Any, meter: Meter, *, is_async: bool) -> Any:
     client.__dict__["request"] = metered_async_request if is_async else metered_request
     client.__dict__["copy"] = client.__dict__["with_options"] = metered_copy
     return client
-
-
-async def _in_a_thread(function: Callable[[], Any]) -> Any:
-    # The SDKs stand on anyio, and so run on asyncio and on trio; it is there whenever they are.
-    import anyio.to_thread  # noqa: PLC0415 - only with an SDK
-
-    return await anyio.to_thread.run_sync(function)

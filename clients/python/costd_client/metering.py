@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
-from costd_client.call import BaseCall
+from costd_client.call import AsyncCall, Call
 from costd_client.context import current_dimensions
+from costd_client.outcome import Outcome
 from costd_client.provider_usage import ERROR, INCOMPLETE, PENDING, ProviderUsage, find_usage
 from costd_client.response_tap import Tap, reader_for
 from costd_client.tracker import AsyncTracker, Tracker
@@ -76,15 +78,14 @@ class Meter:
         self._tracker = tracker
         self._plan = plan
         self._dimensions = dimensions
-        self._pending: dict[str, BaseCall] = {}
+        self._pending: dict[str, Outcome] = {}
+        self._pending_lock = threading.Lock()
+        unknown = dimensions.keys() - Dimensions.__annotations__
+        if unknown:
+            raise TypeError(f"not a dimension: {', '.join(sorted(unknown))}")
         # A mistake in a name or a type is one of the program's, and is told where it was made.
         tracker.start_call(model="unknown", **dimensions)
         weakref.finalize(self, _give_up, self._pending)
-
-    @property
-    def is_blocking(self) -> bool:
-        """Whether begin() blocks its thread."""
-        return isinstance(self._tracker, Tracker)
 
     def open(self, client: Any, options: Any) -> Metering | None:
         """The call that these options are about to make; None where it costs nothing, or cannot be understood."""
@@ -93,8 +94,9 @@ class Meter:
             if plan is None:
                 return None
             if isinstance(plan, Fetch):
-                call = self._pending.pop(plan.job_id, None)
-                return Metering(self, call, options, streams=False, job_id=plan.job_id) if call else None
+                with self._pending_lock:
+                    outcome = self._pending.pop(plan.job_id, None)
+                return Metering(self, outcome, options, job_id=plan.job_id) if outcome else None
             call = self._tracker.start_call(
                 model=plan.model,
                 provider=plan.provider,
@@ -103,19 +105,19 @@ class Meter:
                 price_context=dict(plan.price_context),
                 **{**self._dimensions, **current_dimensions()},
             )
-            if plan.units:
-                call.units(**plan.units)
-            return Metering(self, call, options, streams=plan.streams, changes=plan.changes, hide_usage=plan.hide_usage)
+            return Metering(self, Outcome(call, plan.price_context), options, call=call, plan=plan)
         except Exception as error:
             # Tracking never stands in the way of the call. The error may quote the request: it is only named.
             _log.warning("a call is not tracked: %s", type(error).__name__)
             return None
 
-    def keep(self, job_id: str, call: BaseCall) -> None:
+    def keep(self, job_id: str, outcome: Outcome) -> None:
         """Remember the call of a job that goes on at the provider."""
-        self._pending[job_id] = call
-        if len(self._pending) > MAX_PENDING:
-            self._pending.pop(next(iter(self._pending))).finish(status=INCOMPLETE)
+        with self._pending_lock:
+            self._pending[job_id] = outcome
+            oldest = self._pending.pop(next(iter(self._pending))) if len(self._pending) > MAX_PENDING else None
+        if oldest is not None:
+            oldest.finish(status=INCOMPLETE)
 
 
 class Metering:
@@ -124,30 +126,36 @@ class Metering:
     def __init__(
         self,
         meter: Meter,
-        call: BaseCall,
+        outcome: Outcome,
         options: Any,
         *,
-        streams: bool,
-        changes: Mapping[str, Any] | None = None,
-        hide_usage: bool = False,
+        call: Call | AsyncCall | None = None,
+        plan: PaidCall | None = None,
         job_id: str = "",
     ) -> None:
+        """`call` and `plan` are those of a call that has not begun; `job_id` is that of one which goes on."""
         self._meter = meter
+        self._outcome = outcome
         self._call = call
-        self._streams = streams
-        self._hide_usage = hide_usage
-        self._found: ProviderUsage | None = None
         self._job_id = job_id
-        self.options = self._watched(options, changes or {})
+        self._plan = plan
+        self._found: ProviderUsage | None = None
+        self.options = self._watched(options, plan.changes if plan else {})
 
-    @property
-    def is_begun(self) -> bool:
-        """Whether the call was begun by an earlier request."""
-        return bool(self._job_id)
+    def begin(self) -> None:
+        """Ask whether the call may be made; raises BudgetExceeded."""
+        if isinstance(self._call, Call):
+            self._call.begin()
 
-    def begin(self) -> Any:
-        """Ask whether the call may be made: raises BudgetExceeded; to be awaited with an AsyncTracker."""
-        return self._call.begin()  # type: ignore[attr-defined]
+    async def begin_async(self) -> None:
+        """As begin; waits for a blocking tracker's answer beside the event loop."""
+        if isinstance(self._call, AsyncCall):
+            await self._call.begin()
+        elif self._call is not None:
+            # The SDKs stand on anyio, and so run on asyncio and on trio; it is there whenever they are.
+            import anyio.to_thread  # noqa: PLC0415 - only with an SDK
+
+            await anyio.to_thread.run_sync(self.begin)
 
     def answered(self, result: Any) -> None:
         """The SDK returned `result`; never raises."""
@@ -155,22 +163,22 @@ class Metering:
             self._answered(result)
         except Exception as error:
             _log.warning("a call is recorded without its usage: %s", type(error).__name__)
-            self._call.finish()
+            self._outcome.finish()
 
     def failed(self, error: BaseException) -> None:
         """The SDK raised `error`; never raises."""
-        if self.is_begun:
+        if self._job_id:
             # A result that could not be fetched this time says nothing about the job.
-            self._meter.keep(self._job_id, self._call)
+            self._meter.keep(self._job_id, self._outcome)
             return
         try:
             # An answer that cannot be parsed has been paid for all the same.
             found = self._found or find_usage(getattr(error, "completion", None) or getattr(error, "response", None))
-            if found is not None and found.usage:
-                self._call.usage(found)
+            if found is not None:
+                self._outcome.usage(found)
         except Exception as mistake:
             _log.warning("a call is recorded without its usage: %s", type(mistake).__name__)
-        self._call.finish(status=ERROR if isinstance(error, Exception) else INCOMPLETE)
+        self._outcome.finish(status=ERROR if isinstance(error, Exception) else INCOMPLETE)
 
     def _watched(self, options: Any, changes: Mapping[str, Any]) -> Any:
         """The options to send: the caller's, with the changes of the plan, and with an eye on what is parsed."""
@@ -193,21 +201,24 @@ class Metering:
             _log.warning("no usage could be read out of an answer: %s", type(error).__name__)
 
     def _answered(self, result: Any) -> None:
+        if self._call is not None and self._plan is not None and self._plan.units:
+            self._call.units(**self._plan.units)
         response = _http_response(result)
         if self._found is None and response is not None and self._is_to_be_watched(response):
             return
         found = self._found or find_usage(result)
         if found is not None and found.status == PENDING and found.job_id:
-            self._meter.keep(found.job_id, self._call)
+            self._meter.keep(found.job_id, self._outcome)
             return
         if found is not None:
-            self._call.usage(found)
-        self._call.finish(status=found.status if found else None)
+            self._outcome.usage(found)
+        self._outcome.finish(status=found.status if found else None)
 
     def _is_to_be_watched(self, response: Any) -> bool:
         """Whether what was used is to be read out of the bytes; then whoever reads them ends the call."""
         content_type = response.headers.get("content-type", "")
-        tap = Tap(self._call, reader_for(content_type, streams=self._streams, hide_usage=self._hide_usage))
+        streams, hide_usage = (self._plan.streams, self._plan.hide_usage) if self._plan else (False, False)
+        tap = Tap(self._outcome, reader_for(content_type, streams=streams, hide_usage=hide_usage))
         if not response.is_closed:
             tap.attach(response)
         elif "event-stream" in content_type:
@@ -240,7 +251,7 @@ def _http_response(result: Any) -> Any:
     return None
 
 
-def _give_up(pending: dict[str, BaseCall]) -> None:
+def _give_up(pending: dict[str, Outcome]) -> None:
     """Record the jobs whose results nobody has fetched and nobody can any more."""
     while pending:
         pending.popitem()[1].finish(status=INCOMPLETE)

@@ -95,6 +95,13 @@ def find_usage(response: object) -> ProviderUsage | None:
         return response
     if isinstance(response, list | tuple):
         return StreamUsage.of(response).found()
+    found = _read(response)
+    # A tier without counts is no usage.
+    return found._replace(usage={}) if found is not None and not _counts(found.usage) else found
+
+
+def _read(response: object) -> ProviderUsage | None:
+    """What a response says; its usage may be words alone."""
     holder = _holder(response)
     if holder is None:
         return None
@@ -148,7 +155,7 @@ class StreamUsage:
             self._usage |= {name: value for name, value in _usage_of(event).items() if value is not None}
             self._finished = self._finished or bool(_field(_field(event, "delta"), "stop_reason"))
         else:
-            self._take(find_usage(event))
+            self._take(_read(event))
         if kind in _LAST_EVENTS:
             self._finished = True
             self._failed = self._failed or kind == "response.failed"
@@ -159,7 +166,7 @@ class StreamUsage:
         self._provider = found.provider or self._provider
         self._model = found.model or self._model
         tier = self._usage.get("service_tier")
-        if found.usage.keys() - _WORDS:
+        if _counts(found.usage):
             self._usage = found.usage
         else:
             self._usage |= found.usage
@@ -169,7 +176,7 @@ class StreamUsage:
 
     def found(self) -> ProviderUsage:
         """All that was seen; "incomplete" where the end was not seen, nor counts that come only with it."""
-        counted = bool(self._usage.keys() - _WORDS)
+        counted = _counts(self._usage)
         usage = self._usage if counted else {}
         # Anthropic counts from the first event on; there only the end is a proof of the end.
         complete = self._finished or (counted and self._provider != "anthropic")
@@ -220,6 +227,10 @@ def _usage_of(holder: object) -> dict[str, Any]:
     if isinstance(tier, str) and not usage.get("service_tier"):
         usage["service_tier"] = tier[:_MAX_WORD]
     return usage
+
+
+def _counts(usage: dict[str, Any]) -> bool:
+    return bool(usage.keys() - _WORDS)
 
 
 def _is_usage(candidate: object) -> bool:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol
 
-from costd_client.call import BaseCall
+from costd_client.outcome import Outcome
 from costd_client.provider_usage import INCOMPLETE, PENDING, SUCCESS, StreamUsage, find_usage
 
 _log = logging.getLogger("costd_client")
@@ -44,8 +44,8 @@ class Reader(Protocol):
     def rest(self) -> bytes:
         """What was held back; there will be no more pieces."""
 
-    def report(self, call: BaseCall, *, ended: bool) -> str:
-        """Tell the call what was used; the status it ends with, which `ended` (nothing is missing) may decide."""
+    def report(self, outcome: Outcome, *, ended: bool) -> str:
+        """Say what was used; the status it ends with, which `ended` (nothing is missing) may decide."""
 
     @property
     def is_finished(self) -> bool:
@@ -85,11 +85,10 @@ class EventReader:
         self._pieces.clear()
         return rest if self._hide else b""
 
-    def report(self, call: BaseCall, *, ended: bool) -> str:
+    def report(self, outcome: Outcome, *, ended: bool) -> str:
         """What was seen of the usage."""
         found = self._usage.found()
-        if found.usage or found.tool_calls:
-            call.usage(found)
+        outcome.usage(found)
         del ended  # Only the stream itself can say that it is complete.
         return found.status
 
@@ -133,7 +132,7 @@ class JsonReader:
         """Nothing is held back."""
         return b""
 
-    def report(self, call: BaseCall, *, ended: bool) -> str:
+    def report(self, outcome: Outcome, *, ended: bool) -> str:
         """What the document says, if all of it was read."""
         if not ended:
             return INCOMPLETE
@@ -143,7 +142,7 @@ class JsonReader:
             found = None
         if found is None:
             return SUCCESS
-        call.usage(found)
+        outcome.usage(found)
         return INCOMPLETE if found.status == PENDING else found.status
 
 
@@ -160,9 +159,9 @@ class OpaqueReader:
         """Nothing is held back."""
         return b""
 
-    def report(self, call: BaseCall, *, ended: bool) -> str:
+    def report(self, outcome: Outcome, *, ended: bool) -> str:
         """Whether all of it was read."""
-        del call
+        del outcome
         return SUCCESS if ended else INCOMPLETE
 
 
@@ -176,8 +175,8 @@ def reader_for(content_type: str, *, streams: bool, hide_usage: bool) -> Reader:
 class Tap:
     """Ends a call when the response that answers it has been read, has broken, or was closed or dropped before."""
 
-    def __init__(self, call: BaseCall, reader: Reader) -> None:
-        self._call = call
+    def __init__(self, outcome: Outcome, reader: Reader) -> None:
+        self._outcome = outcome
         self._reader = reader
         self._method = ""
         self._is_reading = False
@@ -207,10 +206,10 @@ class Tap:
         self._is_over = True
         status = INCOMPLETE
         try:
-            status = self._reader.report(self._call, ended=ended)
+            status = self._reader.report(self._outcome, ended=ended)
         except Exception as error:
             _log.warning("no usage could be read out of a response: %s", type(error).__name__)
-        self._call.finish(status=status)
+        self._outcome.finish(status=status)
         if self._on_drop is not None:
             self._on_drop.detach()
 
