@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from costd_client.batch import Batch, first
+from costd_client.batch import MAX_RECORDS, Batch, first
 from costd_client.complaints import Complaints
 from costd_client.reach import Reach
 from costd_client.refusal import Refusal
@@ -23,6 +23,9 @@ from costd_client.v1 import batch_pb2
 _Code = grpc.StatusCode
 _KEPT = frozenset({batch_pb2.RECORD_OUTCOME_ACCEPTED, batch_pb2.RECORD_OUTCOME_DUPLICATE})
 
+#: How long records are gathered before they are sent. Those of the last moment are lost with a process that is killed,
+#: and each batch takes some of the caller's processor time, and costd's.
+GATHER_S = 0.05
 #: The first retry comes after this, each later one after twice as long, up to the longest.
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 5.0
@@ -47,6 +50,7 @@ class Delivery:
         self._stats = stats
         self._waiting: deque[bytes] = deque()
         self.waiting_bytes = 0
+        self._gathered_s = 0.0
         self.taken_in = 0
         self._again: list[Batch] = []
         self._under_way: Batch | None = None
@@ -77,8 +81,10 @@ class Delivery:
         """Whether records of this process are in the spool."""
         return self._spool is not None and (self._spool.has_own or (self._left is not None and self._left.is_own))
 
-    def take_in(self, record: bytes) -> None:
+    def take_in(self, record: bytes, now_s: float) -> None:
         """One more record to be sent."""
+        if not self._waiting:
+            self._gathered_s = now_s + GATHER_S
         self._waiting.append(record)
         self.waiting_bytes += len(record)
         self.taken_in += 1
@@ -90,7 +96,7 @@ class Delivery:
         if self._under_way is not None or self._is_looking:
             return
         if now_s >= self._ready_s(is_urgent=is_urgent):
-            batch = self._next(now_s)
+            batch = self._next(now_s, is_urgent=is_urgent)
             if batch is not None:
                 batch.began_s = now_s
                 self._under_way = batch
@@ -105,8 +111,10 @@ class Delivery:
         if self._under_way is not None or self._is_looking:
             return _HANGING_S
         times: list[float] = []
-        if self.in_memory or self._unsent or self._again or self.has_spooled:
+        if self._unsent or self._again or self.has_spooled:
             times.append(self._ready_s(is_urgent=is_urgent))
+        elif self._waiting:
+            times.append(max(self._gathered_s, self._ready_s(is_urgent=is_urgent)))
         if self._reach.is_lost:
             times.append(self._look_s)
         if self._spool is not None:
@@ -123,11 +131,12 @@ class Delivery:
 
     # What is sent next
 
-    def _next(self, now_s: float) -> Batch | None:
+    def _next(self, now_s: float, *, is_urgent: bool) -> Batch | None:
         if self._again:
             return self._again.pop()
         self._is_spools_turn = not self._is_spools_turn
-        if self._waiting and not (self._is_spools_turn and self._load(now_s)):
+        is_due = is_urgent or now_s >= self._gathered_s or len(self._waiting) >= MAX_RECORDS
+        if self._waiting and is_due and not (self._is_spools_turn and self._load(now_s)):
             records = first(self._waiting)
             self.waiting_bytes -= sum(map(len, records))
             return Batch(records)

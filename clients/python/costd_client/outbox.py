@@ -17,7 +17,7 @@ from typing import NamedTuple
 from costd_client.batch import MAX_RECORD_BYTES
 from costd_client.complaints import Complaints
 from costd_client.connection import Connection
-from costd_client.delivery import Delivery
+from costd_client.delivery import GATHER_S, Delivery
 from costd_client.reach import Reach
 from costd_client.sender import Sender, Sent
 from costd_client.spool import Spool
@@ -25,8 +25,6 @@ from costd_client.stats import Stats
 
 #: Records that may wait for the background thread to look; it looks every few milliseconds.
 _MAX_INTAKE = 10_000
-#: How long the thread gathers records before it sends them.
-_GATHER_S = 0.02
 #: How long a fork waits for the background thread to come to rest: about a slow sync of the disk.
 _REST_S = 0.5
 
@@ -149,7 +147,7 @@ class Outbox:
 
     def _end_without_thread(self) -> None:
         delivery = self._deliver_by(self._sender())
-        self._take_in(delivery)
+        self._take_in(delivery, time.monotonic())
         delivery.end()
 
     def _sender(self) -> Sender:
@@ -195,7 +193,7 @@ class Outbox:
             return []
         finally:
             self._is_idle = False
-        gathering_until_s = time.monotonic() + _GATHER_S
+        gathering_until_s = time.monotonic() + GATHER_S
         while signals[-1] is None and (left_s := gathering_until_s - time.monotonic()) > 0:
             try:
                 signals.append(self._signals.get(timeout=left_s))
@@ -205,8 +203,8 @@ class Outbox:
 
     def _work(self, delivery: Delivery, signals: list[_Signal]) -> float | None:
         """One round; how long there is nothing to do after it. None when ending: all is done."""
-        self._take_in(delivery)
         now_s = time.monotonic()
+        self._take_in(delivery, now_s)
         for signal in signals:
             if isinstance(signal, Sent):
                 delivery.came_back(signal, now_s)
@@ -232,9 +230,9 @@ class Outbox:
             return None
         return left_s if timeout_s is None else min(left_s, timeout_s)
 
-    def _take_in(self, delivery: Delivery) -> None:
+    def _take_in(self, delivery: Delivery, now_s: float) -> None:
         for _ in range(len(self._intake)):
-            delivery.take_in(self._intake.popleft())
+            delivery.take_in(self._intake.popleft(), now_s)
 
     def _answer_flushes(self, delivery: Delivery) -> None:
         if not self._flushes or delivery.has_spooled:

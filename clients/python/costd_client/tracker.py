@@ -153,9 +153,10 @@ class BaseTracker:
         asks = said.pop("preflight", None)
         request_id = said.pop("request_id", None) or new_id()
         who = self._dimensions(model, said)
-        question = messages.preflight(who, request_id=request_id, estimate=estimate, price_context=context)
-        does_ask = self._core.policy.preflight if asks is None else asks
-        return kind(self._core, who, request_id, question if does_ask else None, context)
+        question = None
+        if self._core.policy.preflight if asks is None else asks:
+            question = messages.preflight(who, request_id=request_id, estimate=estimate, price_context=context)
+        return kind(self._core, who, request_id, question, context)
 
 
 class Tracker(BaseTracker):
