@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from costd.v1 import records_pb2
 from costd.wire.rpc import health, reflection
 from costd.wire.rpc.server import ADMIN, QUERY, USAGE
 from harness import Daemon
@@ -23,7 +24,7 @@ METHODS = [
     (f"/{service.full_name}/{method.name}", GetMessageClass(method.input_type))
     for service in (USAGE, QUERY, ADMIN, health.SERVICE, reflection.SERVICE)
     for method in service.methods
-    if method.name != "Watch"  # a watch does not end; Check decodes the same message
+    if method.name not in {"Watch", "Tail"}  # which do not end; Check decodes the same message as the first
 ]
 OURS_TO_BLAME = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
 
@@ -90,6 +91,21 @@ def test_random_messages_are_never_our_failure(
         assert code not in OURS_TO_BLAME
         if code is not grpc.StatusCode.OK:
             assert events(daemon) == before
+    assert "Traceback" not in daemon.log
+
+
+def test_random_tails_are_never_our_failure(daemon: Daemon, channel: grpc.Channel) -> None:
+    """The first answer, or why there is none; a tail ends when its caller leaves."""
+    rng = random.Random("Tail")
+    for _ in range(60):
+        data = odd(records_pb2.TailRequest(), rng).SerializeToString()
+        call = channel.stream_stream("/costd.v1.QueryService/Tail")(iter((data,)), metadata=metadata_of(daemon))
+        try:
+            next(call)
+            call.cancel()
+        except grpc.RpcError:
+            pass
+        assert call.code() not in OURS_TO_BLAME
     assert "Traceback" not in daemon.log
 
 
