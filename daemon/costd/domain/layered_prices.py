@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from costd.domain.filed_prices import FiledPrices
 from costd.domain.price_rule import FREE, PriceRule, per_unit, scaled
 from costd.domain.rates import TIER_KEYS, Context, ModelPrices, RateCard, unknown_tier
 from costd.domain.units import UnitRegistry
@@ -26,11 +27,22 @@ _FREE_TOKENS: dict[str, list[Any]] = {"input_tokens": [0, 0], "output_tokens": [
 class RateOrigin(NamedTuple):
     """Where a unit's rate comes from: the rule that names it, "" for the list or file below all rules.
 
-    `scaled_by` are the rules whose multipliers it went through, the lowest level first.
+    `is_listed` where the rate is the list's though a file stands below the rules. `scaled_by` are the rules whose
+    multipliers it went through, the lowest level first.
     """
 
     rule_id: str = ""
     scaled_by: tuple[str, ...] = ()
+    is_listed: bool = False
+
+
+#: What rules stand over.
+Base = ModelPrices | FiledPrices
+
+
+def listed_units(base: Base | None, at_ms: int, context: Context) -> frozenset[str]:
+    """The units whose rate is the list's though a file stands before it."""
+    return base.listed_units(at_ms, context) if isinstance(base, FiledPrices) else frozenset()
 
 
 @dataclass(slots=True)
@@ -65,7 +77,7 @@ class _Stack:
         self.rates = {unit: scaled(rate, factor) for unit, rate in self.rates.items()}
         for unit in self.rates:
             origin = self.origins.get(unit, RateOrigin())
-            self.origins[unit] = RateOrigin(origin.rule_id, (*origin.scaled_by, rule_id))
+            self.origins[unit] = origin._replace(scaled_by=(*origin.scaled_by, rule_id))
         if factor == FREE:
             self.free_by = rule_id
 
@@ -78,7 +90,7 @@ class LayeredPrices:
     def __init__(
         self,
         model_id: str,
-        base: ModelPrices | None,
+        base: Base | None,
         levels: Sequence[Sequence[PriceRule]],
         units: UnitRegistry,
         source_id: int,
@@ -131,7 +143,11 @@ class LayeredPrices:
     def origins_at(self, at_ms: int, context: Context) -> Mapping[str, RateOrigin]:
         """Where each rate of the card at a time comes from."""
         base = self._base.card(at_ms, self._below(context)) if self._base else None
-        return self._stacked(at_ms, dict(context), base).origins
+        origins = dict(self._stacked(at_ms, dict(context), base).origins)
+        for unit in listed_units(self._base, at_ms, self._below(context)):
+            if not origins[unit].rule_id:
+                origins[unit] = origins[unit]._replace(is_listed=True)
+        return origins
 
     def cuts(self, context: Context) -> list[int]:
         """The moments at which something that applies in a context begins or ends; times of day are not among them."""

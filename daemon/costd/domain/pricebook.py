@@ -11,11 +11,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from costd.domain.layered_prices import LayeredPrices, RateOrigin
+from costd.domain.filed_prices import FiledPrices
+from costd.domain.layered_prices import Base, LayeredPrices, RateOrigin, listed_units
 from costd.domain.matching import paths
 from costd.domain.price_rule import FREE, PriceRule
 from costd.domain.price_table import Found, PriceTable
-from costd.domain.rates import Context, Linear, ModelPrices, RateCard, Unknowable
+from costd.domain.rates import Context, Linear, RateCard, Unknowable
 from costd.domain.units import Quantity, UnitRegistry
 
 #: Enough for every model, spelling and tier a busy host uses at once; callers' inventions cannot grow memory past it.
@@ -182,27 +183,34 @@ class PriceBook:
         listed = self._table.find(provider.strip(), model.strip())
         named = "" if provider.strip().lower() == "litellm" else self.canonical_provider(provider)
         found, base = listed, "list" if listed else ""
+        prices: Base | None = listed.model if listed else None
         if self._file is not None and (in_file := self._in_file(named, model, listed)) is not None:
-            found, base = in_file, "file"
+            found, base, prices = in_file, "file", self._filed(in_file, listed)
         owner = named or (found.provider_id if found else "")
         name = model.strip().lower()
         levels = self._rules.levels(org_id, owner, name, listed.model.id.lower() if listed else "")
-        if found is None and not any(rule.rates or rule.multiplier == FREE for level in levels for rule in level):
-            return None  # a share of nothing
-        if found is not None and not any(levels):
-            return _Entry(found.model, owner, context, base, found.variants_apply)
         if not owner:
             owner = next((rule.provider for level in reversed(levels) for rule in level if rule.provider), "")
             levels = [[rule for rule in level if rule.provider in {"", owner}] for level in levels]
+        if found is None and not any(rule.rates or rule.multiplier == FREE for level in levels for rule in level):
+            return None  # a share of nothing
+        if found is not None and prices is not None and not any(levels):
+            return _Entry(prices, owner, context, base, found.variants_apply)
         layered = LayeredPrices(
             found.model.id if found else model.strip(),
-            found.model if found else None,
+            prices,
             levels,
             self.units,
             self._rules_id,
             variants_apply=found is None or found.variants_apply,
         )
         return _Entry(layered, owner, context, base, variants_apply=True)
+
+    def _filed(self, in_file: Found, listed: Found | None) -> Base:
+        """A model of the file, over the list's of the same provider."""
+        if listed is None or listed.provider_id != in_file.provider_id:
+            return in_file.model
+        return FiledPrices(in_file.model, listed.model, self.units, behind_varies=listed.variants_apply)
 
     def _in_file(self, named: str, model: str, listed: Found | None) -> Found | None:
         """The model in the file: by its name as sent, or by what follows a slash in it."""
@@ -255,7 +263,7 @@ class _Entry:
     __slots__ = ("_base", "_context", "_model", "_provider", "_unmapped", "_varies", "_warnings")
 
     def __init__(
-        self, model: ModelPrices | LayeredPrices, provider: str, context: Context, base: str, variants_apply: bool
+        self, model: Base | LayeredPrices, provider: str, context: Context, base: str, variants_apply: bool
     ) -> None:
         self._model = model
         self._provider = provider
@@ -283,7 +291,8 @@ class _Entry:
         model, context = self._model, self._context
         card = model.card(at_ms, context)
         rules: Sequence[PriceRule] = ()
-        origins: Mapping[str, RateOrigin] = dict.fromkeys(card.rates, RateOrigin())
+        listed = listed_units(model, at_ms, context) if not isinstance(model, LayeredPrices) else frozenset()
+        origins: Mapping[str, RateOrigin] = {unit: RateOrigin(is_listed=unit in listed) for unit in card.rates}
         if isinstance(model, LayeredPrices):
             rules, origins = model.rules_at(at_ms, context), model.origins_at(at_ms, context)
         others = [each for each in model.contexts() if each != context] if self._varies else []

@@ -117,6 +117,11 @@ class UnitRegistry:
         unit = self.units.get(name)
         return len(unit.dimensions) if unit is not None else 1
 
+    def stands_alone(self, name: str) -> bool:
+        """Whether a unit neither contains another, nor is contained in one, nor can count the same as one."""
+        pairs = (pair for pair in self._joins if name in pair)
+        return not (self.ancestors.get(name) or self.descendants.get(name) or any(pairs))
+
     def join(self, left: str, right: str) -> str | None:
         """The unit that counts what is in both overlapping units, if the list has one."""
         return self._joins.get((left, right) if left < right else (right, left))

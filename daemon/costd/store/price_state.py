@@ -57,7 +57,7 @@ def read_price_state(commit: Commit, installed: PriceList) -> PriceState:
         revision,
         source_id(commit, CALLER, "", None),
         held,
-        _held(commit, FILE, *file[1:]) if file is not None else None,
+        _held(commit, FILE, *file[1:], over=held.version) if file is not None else None,
         rules,
         source_id(commit, OVERRIDE, str(revision), held.digest) if rules else 0,
     )
@@ -107,6 +107,10 @@ def _imported(connection: sqlite3.Connection, kind: str) -> tuple[str, str, str,
     return row
 
 
-def _held(commit: Commit, kind: str, version: str, name: str, digest: bytes, imported_ms: int) -> HeldTable:
+def _held(
+    commit: Commit, kind: str, version: str, name: str, digest: bytes, imported_ms: int, over: str = ""
+) -> HeldTable:
+    """`over` is the version of the list that says what a file does not: costs by the two name both."""
     body = commit.connection.execute("SELECT body FROM price_table WHERE digest = ?", (digest,)).fetchone()[0]
-    return HeldTable(kind, version, name, digest, body, source_id(commit, kind, version, digest), imported_ms)
+    source = source_id(commit, kind, f"{version} over {over}" if over else version, digest)
+    return HeldTable(kind, version, name, digest, body, source, imported_ms)

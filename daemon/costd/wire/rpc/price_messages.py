@@ -158,5 +158,5 @@ def _rate(
 def _origin(origin: RateOrigin, base: str, state: PriceState) -> prices_pb2.PriceOrigin:
     if origin.rule_id:
         return prices_pb2.PriceOrigin(kind="price", id=origin.rule_id, scaled_by=origin.scaled_by)
-    held = state.file if base == FILE and state.file is not None else state.list
-    return prices_pb2.PriceOrigin(kind=base, id=held.version, scaled_by=origin.scaled_by)
+    held = state.file if base == FILE and state.file is not None and not origin.is_listed else state.list
+    return prices_pb2.PriceOrigin(kind=held.kind if base else "", id=held.version, scaled_by=origin.scaled_by)

@@ -143,7 +143,7 @@ def _named_as_here(refusal: Invalid, sent: PriceBody) -> Invalid:
     field = refusal.field.removeprefix("prices[0]").removeprefix(".")
     head, dot, rest = field.partition(".")
     if head == "rates":
-        table = "usd_each" if rest in (sent.usd_each or {}) or not sent.usd_per_mtok else "usd_per_mtok"
+        table = "usd_each" if rest in (sent.usd_each or {}) else "usd_per_mtok"
         return refusal.renamed(f"{table}{dot}{rest}")
     return refusal.renamed(field)
 
@@ -212,7 +212,7 @@ def _matched(found: MatchedPrice, at_ms: int, prices: Prices) -> Matched:
         model=found.model,
         at=rfc3339(at_ms),
         when=dict(found.context),
-        rates=_rates(found.card.rates, units, origins, base),
+        rates=_rates(found.card.rates, units, origins, base, state.list.version),
         free=found.card.is_free,
         defect=found.card.defect or None,
         since=_rfc3339_or_none(found.since_ms),
@@ -221,14 +221,18 @@ def _matched(found: MatchedPrice, at_ms: int, prices: Prices) -> Matched:
         base=base,
         prices=[rule.id for rule in found.rules],
         variants=[
-            Variant(dict(variant.context), variant.card.is_free, _rates(variant.card.rates, units, {}, None))
+            Variant(dict(variant.context), variant.card.is_free, _rates(variant.card.rates, units, {}, None, ""))
             for variant in found.variants
         ],
     )
 
 
 def _rates(
-    rates: Mapping[str, list[Any]], units: UnitRegistry, origins: Mapping[str, RateOrigin], base: Base | None
+    rates: Mapping[str, list[Any]],
+    units: UnitRegistry,
+    origins: Mapping[str, RateOrigin],
+    base: Base | None,
+    list_version: str,
 ) -> list[MatchedRate]:
     """Each unit's rate; without `origins` it is not said where they come from."""
     shown = []
@@ -238,6 +242,8 @@ def _rates(
         source, source_id = (base.kind, base.version) if origin is not None and base is not None else (None, None)
         if origin is not None and origin.rule_id:
             source, source_id = "price", origin.rule_id
+        elif origin is not None and origin.is_listed:
+            source, source_id = LIST, list_version
         shown.append(
             MatchedRate(
                 unit=unit,
