@@ -161,6 +161,31 @@ def test_what_is_not_billed_is_not_recorded(
     assert records_of(daemon, user) == []
 
 
+def test_a_tool_runner_is_tracked_call_by_call(
+    daemon: Daemon, provider: FakeProvider, tracker: Tracker, plain: anthropic.Anthropic
+) -> None:
+    """The SDK's own loop around tools: one record for the call of the tool, one for the answer."""
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Weather.
+
+        Args:
+            city: where
+        """
+        return f"sunny in {city}"
+
+    user = new_user()
+    wrapped = costd_client.wrap_anthropic(plain, tracker, user=user)
+    provider.next(tool_call=True)
+    wrapped.beta.messages.tool_runner(**MESSAGE, tools=[weather]).until_done()
+    tracker.flush(timeout_s=10)
+    records = records_of(daemon, user)
+    assert len(records) == 2
+    for record, sale in zip(records, provider.sold[-2:], strict=True):
+        check(record, sale, MODEL, provider="anthropic", context={})
+
+
 def test_retries_are_one_call(
     daemon: Daemon, provider: FakeProvider, tracker: Tracker, plain: anthropic.Anthropic
 ) -> None:

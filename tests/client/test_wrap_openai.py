@@ -6,7 +6,10 @@ import asyncio
 import gc
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -548,6 +551,43 @@ def test_a_refused_preflight_keeps_the_call_from_the_provider(provider: FakeProv
     assert estimate["output_tokens"] == 210
     assert estimate["input_tokens"] >= len(PROMPT) / 2
     assert costd.asked[-1].dimensions.endpoint == "chat/completions"
+
+
+def test_many_at_once(daemon: Daemon, provider: FakeProvider, tracker: Tracker, plain: openai.OpenAI) -> None:
+    """Threads share a wrapped client, tasks too, each with dimensions of its own; everybody's usage is their own."""
+    users = [new_user() for _ in range(24)]
+
+    def in_a_thread(user: str) -> None:
+        with costd_client.context(user=user):
+            list(wrapped.chat.completions.create(**CHAT, stream=True, user=user))  # type: ignore[call-overload]
+
+    async def as_a_task(client: Any, user: str) -> None:
+        with costd_client.context(user=user):
+            await client.chat.completions.create(**CHAT, user=user)
+
+    async def as_tasks() -> None:
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as plain_async:
+            client = costd_client.wrap_openai(plain_async, tracker)
+            await asyncio.gather(*(as_a_task(client, user) for user in users[12:]))
+
+    wrapped = costd_client.wrap_openai(plain, tracker)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(in_a_thread, users[:12]))
+    asyncio.run(as_tasks())
+    sales = {sale.body["user"]: sale for sale in provider.sold if sale.body.get("user") in users}
+    for user in users:
+        check(only(daemon, tracker, user), sales[user], "gpt-4o", provider="openai", context={})
+
+
+def test_the_client_imports_no_sdk() -> None:
+    """It works where neither is installed."""
+    program = """if True:
+        import sys
+        sys.modules |= dict.fromkeys(["openai", "anthropic", "httpx", "httpx2", "anyio", "pydantic"])
+        import costd_client
+        costd_client.wrap_openai, costd_client.wrap_anthropic
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_body_that_can_be_read_once_is_left_to_the_sdk(

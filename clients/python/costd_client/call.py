@@ -89,8 +89,9 @@ class BaseCall:
             self._found = found
 
     def price_context(self, context: Mapping[str, str] | None) -> None:
-        """Say what selects the price variant, instead of what the preflight was told: what was served may differ from
-        what was asked for. Raises TypeError for what is no text.
+        """Say what selects the price variant, instead of what the preflight was told.
+
+        What was served may differ from what was asked for. Raises TypeError for what is no text.
         """
         messages.context(context)
         self._price_context = context
