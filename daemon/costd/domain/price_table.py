@@ -22,6 +22,7 @@ from costd.domain.matching import (
     paths,
 )
 from costd.domain.rates import ModelPrices
+from costd.domain.table_check import check_model, check_rule
 from costd.domain.units import UnitRegistry
 
 FORMAT = 1
@@ -86,16 +87,32 @@ class Provider:
         prices: dict[str, Any] = json.loads(self._body[start:end])
         return prices
 
+    def check(self) -> None:
+        """Read everything there is about it; see PriceTable.check."""
+        rules, _ = self._read_section()
+        for rule in [*rules, self.rule, self.model_match]:
+            if rule is not None:
+                check_rule(rule)
+        for position in range(self.model_count()):
+            check_model(self.prices(position))
+
     def _read_index(self) -> NameIndex:
+        # Two threads may come to be here at once: each puts a whole array in place, and both are the same.
+        rules, self._prices = self._read_section()
+        return NameIndex(rules)
+
+    def _read_section(self) -> tuple[list[Rule], array[int]]:
+        """The match rules of its models, and where each one's prices start and end."""
         rules: list[Rule] = []
+        prices = array("I")
         start, end = self._start, self._start + self._length
         while start < end:
             tab = self._body.index(b"\t", start)
             newline = self._body.index(b"\n", tab)
             rules.append(json.loads(self._body[start:tab]))
-            self._prices.extend((tab + 1, newline))
+            prices.extend((tab + 1, newline))
             start = newline + 1
-        return NameIndex(rules)
+        return rules, prices
 
 
 class PriceTable:
@@ -130,10 +147,9 @@ class PriceTable:
         return model
 
     def check(self) -> None:
-        """Read every model once; ValueError, KeyError, TypeError, IndexError or AttributeError where one is no good."""
+        """Read everything once; ValueError, KeyError, TypeError, IndexError or AttributeError where it is no good."""
         for provider in self.providers:
-            for position in range(provider.model_count()):
-                ModelPrices(provider.prices(position), self.units).rates(0, {})
+            provider.check()
 
     def counts_like(self, units: UnitRegistry) -> bool:
         """Whether the rates of the table are for as many of each unit as these units say."""

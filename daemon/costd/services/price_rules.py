@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from costd.clock import Clock
@@ -74,12 +74,10 @@ class PriceRules:
             return _Changed(self._prices.read_state(commit) if any(is_new for _, is_new in done) else None, done)
 
         done = self._prices.write(apply).rules
-        found = {held.rule.id: held for held in self.rules(caller)}
+        found = self.named(caller, [rule_id for rule_id, _ in done])
         now_ms = self._clock.now_ms()
         return [
-            _rule_set(
-                found.get(rule_id) or self.rule(caller, rule_id), is_new, each, (before, self._prices.book), now_ms
-            )
+            _rule_set(found[rule_id], is_new, each, (before, self._prices.book), now_ms)
             for (rule_id, is_new), each in zip(done, rules, strict=True)
         ]
 
@@ -124,6 +122,12 @@ class PriceRules:
         listed = self._prices.book.table.find("", name)
         known_as = listed.model.id.lower() if listed else ""
         return [held for held in found if held.rule.model == name or held.rule.closeness(name, known_as)]
+
+    def named(self, caller: Caller, ids: Iterable[str]) -> dict[str, StoredRule]:
+        """The rules with these ids, which the caller has been told of."""
+        caller.require("read")
+        with self._readers.snapshot() as connection:
+            return price_rules.rules_by_id(connection, ids)
 
     def rule(self, caller: Caller, rule_id: str) -> StoredRule:
         """One rule, by its id or the beginning of it, of the past too. Raises NotFound, Invalid where several fit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,13 @@ def find_rules(connection: sqlite3.Connection, org_id: int | None, start: str) -
         (org_id, len(start), start),
     )
     return [_stored(row) for row in rows]
+
+
+def rules_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, StoredRule]:
+    """The rules with these ids, removed ones too."""
+    wanted = json.dumps(list(ids))
+    rows = connection.execute(f"{_STORED} WHERE r.id IN (SELECT value FROM json_each(?))", (wanted,))
+    return {row[0]: _stored(row) for row in rows}
 
 
 def new_rule_ids(commit: Commit, count: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from costd.domain.access import Caller
@@ -14,6 +15,7 @@ from costd.services.price_rules import PriceRules, RuleSet
 from costd.services.prices import Prices, Tables
 from costd.services.unpriced import Unpriced, UnpricedModel
 from costd.store.price_list import PriceList
+from costd.store.price_rules import StoredRule
 from costd.store.price_sources import FILE, LIST
 from costd.store.price_state import HeldTable
 from costd.v1 import prices_pb2
@@ -40,7 +42,8 @@ class PricesService:
             done = self._rules.set_rules(caller, news)
         except Invalid as refusal:
             raise price_messages.named_as_here(refusal) from None
-        return prices_pb2.SetPricesResponse(outcomes=[self._outcome(caller, each) for each in done])
+        stored = self._stored(caller, [found for each in done for found in (each.before, each.after) if found])
+        return prices_pb2.SetPricesResponse(outcomes=[self._outcome(each, stored) for each in done])
 
     def remove_price(self, caller: Caller, request: prices_pb2.RemovePriceRequest) -> prices_pb2.Price:
         """Take a price out of the books."""
@@ -59,7 +62,7 @@ class PricesService:
         at_ms = request.at_ms if request.HasField("at_ms") else self._prices.now_ms()
         when = convert.context(request.when, "when")
         found = self._prices.match(caller, request.provider, request.model, at_ms, when, request.org)
-        return self._matched(caller, found, at_ms)
+        return self._matched(found, at_ms, self._stored(caller, [found]))
 
     def get_price_tables(self, caller: Caller, request: prices_pb2.GetPriceTablesRequest) -> prices_pb2.PriceTables:
         """The tables in force."""
@@ -87,11 +90,15 @@ class PricesService:
         """Usage without a price."""
         since_ms = request.since_ms if request.HasField("since_ms") else None
         until_ms = request.until_ms if request.HasField("until_ms") else None
-        return prices_pb2.ListUnpricedResponse(models=map(_unpriced, self._unpriced.models(caller, since_ms, until_ms)))
+        try:
+            found = self._unpriced.models(caller, since_ms, until_ms)
+        except Invalid as refusal:
+            raise price_messages.named_as_here(refusal) from None
+        return prices_pb2.ListUnpricedResponse(models=map(_unpriced, found))
 
-    def _outcome(self, caller: Caller, done: RuleSet) -> prices_pb2.PriceOutcome:
+    def _outcome(self, done: RuleSet, stored: Mapping[str, StoredRule]) -> prices_pb2.PriceOutcome:
         def shown(found: MatchedPrice | None) -> prices_pb2.MatchedPrice | None:
-            return None if found is None else self._matched(caller, found, done.at_ms)
+            return None if found is None else self._matched(found, done.at_ms, stored)
 
         return prices_pb2.PriceOutcome(
             price=price_messages.price(done.stored),
@@ -102,9 +109,13 @@ class PricesService:
             at_ms=done.at_ms,
         )
 
-    def _matched(self, caller: Caller, found: MatchedPrice, at_ms: int) -> prices_pb2.MatchedPrice:
-        stored = {held.rule.id: held for held in self._rules.rules(caller)} if found.rules else {}
+    def _matched(self, found: MatchedPrice, at_ms: int, stored: Mapping[str, StoredRule]) -> prices_pb2.MatchedPrice:
         return price_messages.matched(found, at_ms, self._prices.state, self._prices.book.units, stored)
+
+    def _stored(self, caller: Caller, matched: Sequence[MatchedPrice]) -> dict[str, StoredRule]:
+        """The prices that these speak of, by id."""
+        ids = {rule.id for found in matched for rule in found.rules}
+        return self._rules.named(caller, ids) if ids else {}
 
 
 def _tables(tables: Tables, *, bodies: bool) -> prices_pb2.PriceTables:
