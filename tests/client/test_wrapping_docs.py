@@ -1,0 +1,49 @@
+"""The README's section on wrapping: its examples run, one after another, as they are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from fake_provider import FakeProvider
+from wrapping import records_of
+
+from harness import Daemon, clean_env
+
+README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
+
+
+def test_the_examples_run(daemon: Daemon) -> None:
+    """With the SDKs pointed at a local provider, and costd where the environment says."""
+    section = README.read_text().partition("\n## Wrapping the SDKs\n")[2].partition("\n## ")[0]
+    program = "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    with FakeProvider().serving() as provider:
+        env = {
+            "COSTD_ADDRESS": daemon.grpc,
+            "COSTD_KEY": daemon.admin_key,
+            "OPENAI_API_KEY": "sk-test",
+            "OPENAI_BASE_URL": provider.openai_url,
+            "ANTHROPIC_API_KEY": "sk-test",
+            "ANTHROPIC_BASE_URL": provider.anthropic_url,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=clean_env(env),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert [record.endpoint for record in provider.sold] == [
+        "chat/completions",
+        "chat/completions",
+        "messages",
+        "chat/completions",
+        "responses",
+        "chat/completions",
+    ]
+    assert len(records_of(daemon, "u1")) == 5
+    assert len(records_of(daemon, "u2")) == 1
