@@ -18,6 +18,7 @@ from costd.domain.pricebook import ColumnPrice, MatchedPrice, PriceBook, Quote
 from costd.domain.rates import Context
 from costd.domain.rerating import linear_cost
 from costd.domain.units import Quantity
+from costd.services.price_checks import CheckedRule, standing
 
 ORG, OTHER_ORG = 1, 2
 DAY_MS = 86_400_000
@@ -197,6 +198,17 @@ def rules(draw: Any, number: int) -> PriceRule:
     )
 
 
+def few_rules(numbers: list[int]) -> st.SearchStrategy[list[PriceRule]]:
+    """Rules that are likely to be about the same: a few of a few kinds, the oldest first."""
+
+    def alike(drawn: list[PriceRule]) -> list[PriceRule]:
+        kinds = [rule._replace(org_id=None, model=drawn[0].model, provider=drawn[0].provider) for rule in drawn]
+        picked = [kinds[number % len(kinds)] for number in numbers]
+        return [rule._replace(id=f"{place:04}") for place, rule in enumerate(picked)]
+
+    return st.lists(rules(0), min_size=1, max_size=3).map(alike)
+
+
 @st.composite
 def cases(draw: Any) -> Case:
     held = [draw(rules(number)) for number in range(draw(st.integers(0, 7)))]
@@ -286,6 +298,47 @@ def test_a_price_holds_as_long_as_it_says(case: Case) -> None:
         assert rates_at(found.until_ms) != now
     else:
         assert rates_at(TIMES[-1] + 100 * DAY_MS) == now
+
+
+def everything(held: Sequence[PriceRule], since_ms: int) -> list[object]:
+    """What rules come to: every model, context and provider, at every moment from one on at which something changes."""
+    moments = {at for rule in held for at in (rule.from_ms, rule.until_ms) if at is not None} | {since_ms, *TIMES}
+    book = PriceBook(LIST, held)
+    found = []
+    for at_ms in sorted(moment for moment in moments if moment >= since_ms):
+        for model in (SENT, "own"):
+            for context in ((), BATCH, EAST, BATCH + EAST):
+                for provider in ("acme", "zeta"):
+                    price = book.match(ORG, provider, model, at_ms, context)
+                    if isinstance(price, MatchedPrice):
+                        found.append((at_ms, dict(price.card.rates), price.card.is_free, price.card.defect))
+                    else:
+                        found.append((at_ms, "none"))
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=5).flatmap(few_rules), st.booleans(), st.integers(0, 4))
+def test_what_the_books_say_already_would_change_nothing(held: list[PriceRule], has_from: bool, choice: int) -> None:
+    """A rule that is not set because another stands is one that nobody would have noticed."""
+    at_ms = T0 + 12 * DAY_MS
+    new = held[choice % len(held)]._replace(id="9999")
+    new = new if has_from else new._replace(from_ms=at_ms)
+    beside = [other for other in held if other.scope == new.scope]
+    if new.until_ms is not None and new.until_ms <= new.from_ms:
+        return
+    if standing(CheckedRule(new, has_from), beside, at_ms) is not None:
+        since_ms = T0 - 1 if has_from else at_ms
+        assert everything(held, since_ms) == everything([*held, new], since_ms)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=5).flatmap(few_rules))
+def test_nothing_is_left_of_a_rule_that_is_replaced(held: list[PriceRule]) -> None:
+    """It can be taken out of the books without anybody noticing."""
+    newest = held[-1]
+    left = [other for other in held if other is newest or not newest.replaces(other)]
+    assert everything(held, T0 - 1) == everything(left, T0 - 1)
 
 
 def rule(number: int, **fields: Any) -> PriceRule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,9 @@ from costd.v1 import prices_pb2
 ALWAYS = "always"
 #: A list of ten thousand prices has three; what is longer is no list of prices.
 MAX_FILE_BYTES = 64 * 1024 * 1024
+
+#: Where the name does not say it: a table of TOML begins with a bracket and a letter, or with two.
+_JSON_START = re.compile(r"\s*(\{|\[\s*[\]{])")
 
 #: What `costd prices list --json` tells beside the price itself; of no meaning to `set`.
 HISTORY = ("id", "created", "created_by", "created_by_name", "removed", "removed_by", "removed_by_name")
@@ -129,7 +133,9 @@ def _document(path: str) -> Any:
         raise Invalid("", f"{path}: is not UTF-8 text (byte {error.start})") from None
     if len(raw) > MAX_FILE_BYTES:
         raise Invalid("", f"{path}: is larger than {MAX_FILE_BYTES} bytes: no list of prices")
-    is_json = path.lower().endswith(".json") or (not path.lower().endswith(".toml") and text.lstrip()[:1] in ("{", "["))
+    is_json = path.lower().endswith(".json") or (
+        not path.lower().endswith(".toml") and _JSON_START.match(text) is not None
+    )
     try:
         if is_json:
             return json.loads(text, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_unique)

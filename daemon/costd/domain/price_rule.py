@@ -70,14 +70,15 @@ class PriceRule(NamedTuple):
 
     @property
     def scope(self) -> tuple[object, ...]:
-        """Whom and what it is for; of two rules with one scope the later decides, unit by unit."""
-        return self.org_id, self.provider, self.model, self.context
+        """Whom and what it is for, in any context."""
+        return self.org_id, self.provider, self.model
 
     def replaces(self, held: PriceRule) -> bool:
         """Whether nothing is left of another rule once this newer one is in the books."""
-        same = self.scope == held.scope and (self.from_ms, self.until_ms) == (held.from_ms, held.until_ms)
-        covered = held.rates.keys() <= self.rates.keys()
-        return same and covered and (held.multiplier is None or self.multiplier is not None)
+        covered = held.rates.keys() <= self.rates.keys() and (held.multiplier is None or self.multiplier is not None)
+        return covered and self._replace(id="", rates={}, multiplier=None, note="") == held._replace(
+            id="", rates={}, multiplier=None, note=""
+        )
 
     def says_the_same(self, other: PriceRule) -> bool:
         """Whether both say the same of the same, from whenever on."""
@@ -85,7 +86,11 @@ class PriceRule(NamedTuple):
         return mine == theirs
 
     def contends(self, other: PriceRule) -> bool:
-        """Whether both have a word on the same unit, or on the rest."""
+        """Whether of this rule and another of its scope the later one decides about something."""
+        both = {*self.context, *other.context}
+        never_together = len({key for key, _ in both}) < len(both)
+        if never_together or len(self.context) != len(other.context):
+            return False
         both_scale = self.multiplier is not None and other.multiplier is not None
         return both_scale or not self.rates.keys().isdisjoint(other.rates)
 

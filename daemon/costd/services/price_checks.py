@@ -102,21 +102,25 @@ def shown_price(book: PriceBook, rule: PriceRule, at_ms: int) -> MatchedPrice | 
 
 
 def standing(rule: CheckedRule, beside: Sequence[PriceRule], now_ms: int) -> PriceRule | None:
-    """The rule in the books, of those with the same scope, that already does all that a new one would do."""
+    """The rule in the books, of those `beside` a new one, that already does all that the new one would do."""
     for held in beside:
         applies = held.from_ms == rule.rule.from_ms if rule.has_from else held.is_active(now_ms)
-        if not applies or not held.says_the_same(rule.rule):
-            continue
-        later = (
-            other
-            for other in beside
-            if (other.from_ms, other.id) > (held.from_ms, held.id)
-            and other.contends(held)
-            and (rule.has_from or other.from_ms <= now_ms)
-        )
-        if next(later, None) is None:
+        if (
+            applies
+            and held.says_the_same(rule.rule)
+            and not any(_is_between(other, held, None if rule.has_from else now_ms) for other in beside)
+        ):
             return held
     return None
+
+
+def _is_between(other: PriceRule, held: PriceRule, now_ms: int | None) -> bool:
+    """Whether a rule is stronger than another in the books, but not than the same set anew (from `now_ms`, if any)."""
+    if not other.contends(held):
+        return False
+    if now_ms is None:
+        return other.from_ms == held.from_ms and other.id > held.id
+    return (other.from_ms, other.id) > (held.from_ms, held.id) and other.is_active(now_ms)
 
 
 def check_table(table: PriceList, kind: str, book: PriceBook, file: bytes | None) -> None:
