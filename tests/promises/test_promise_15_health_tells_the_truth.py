@@ -227,7 +227,7 @@ def looked_after(folder: Path, clock: ManualClock) -> Iterator[tuple[Health, Cal
     with writing(folder, clock) as writer:
         readers = Readers(writer.path, Clock())
         try:
-            yield Health(writer, readers, clock, Metrics((), 10, "test")), writer.submit
+            yield Health(writer, readers, clock, Metrics((), 10)), writer.submit
         finally:
             readers.close()
 
