@@ -525,6 +525,17 @@ def test_the_tier_that_was_served_is_the_one_that_is_paid(
         assert dict(record.price_context) == {"service_tier": "default"}
 
 
+def test_without_costd_the_answers_are_the_same(provider: FakeProvider, plain: openai.OpenAI) -> None:
+    """Nobody at its address: allowed, and nothing raised."""
+    with Tracker("127.0.0.1:9", key="k", source_app="wrapped", exit_timeout_s=0.1) as tracker:
+        wrapped = costd_client.wrap_openai(plain, tracker)
+        for name in ("chat", "chat streamed", "response stream helper"):
+            provider.next(number=7)
+            expected = USES[name].run(plain)
+            provider.next(number=7)
+            assert same(USES[name].run(wrapped), expected)
+
+
 def test_a_refused_preflight_keeps_the_call_from_the_provider(provider: FakeProvider, plain: openai.OpenAI) -> None:
     """BudgetExceeded, before anything is sent; the estimate is the worst case of the request."""
 
