@@ -24,7 +24,7 @@ from costd.clock import Clock
 from costd.store.connection import DATABASE_NAME, open_database
 
 RECORDS = 1_000_000
-#: Records of an import, over how many series.
+#: Records of an import, and over how many series: as usual, and as it would be with a user for nearly every record.
 IMPORTED = 300_000
 SERIES = {"": 57, "-high": 10_000}
 EXPORT_GOAL, IMPORT_GOAL = 100_000, 30_000
@@ -86,8 +86,9 @@ def _import(plan: Plan, kind: str, records: int) -> Iterator[Line]:
     rate = median(rates)
     how = f"costd import of {records:,} records in {SERIES[kind]:,} series, each with an id, from start to end"
     against = f"{how}; yardstick: json.loads and executemany into SQLite, in process, as durable"
-    is_met = rate >= IMPORT_GOAL
-    yield Line(f"import{kind}", rate, "records/s", records / bare, f"≥ {IMPORT_GOAL:,}/s", is_met, against)
+    goal = "" if kind else f"≥ {IMPORT_GOAL:,}/s"
+    is_met = None if kind else rate >= IMPORT_GOAL
+    yield Line(f"import{kind}", rate, "records/s", records / bare, goal, is_met, against)
     yield Line(f"import{kind}-again", median(again), "records/s", None, "", None, f"{how}; all of them there already")
 
 
