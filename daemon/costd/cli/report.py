@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import click
 
 from costd.cli.connection import connected
 from costd.cli.filters import filter_option, read_dimension, read_filters
 from costd.cli.moments import iso, read_moment
-from costd.cli.options import Reach, csv_option, daemon_options, json_option
+from costd.cli.options import Reach, csv_option, daemon_options, json_option, plot_option
 from costd.cli.output import print_csv, print_json, print_table
 from costd.cli.suggestions import dimensions
 from costd.clock import Clock
@@ -42,6 +43,7 @@ _NUMBERS = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "
 @daemon_options
 @json_option
 @csv_option
+@plot_option
 def command(
     by: str,
     since: str,
@@ -52,25 +54,45 @@ def command(
     *,
     as_json: bool,
     as_csv: bool,
+    as_plot: bool,
 ) -> None:
     """Show what was used and what it cost, the dearest first.
 
     Costs are exact. Records that no price matches are counted as unpriced, never as free. Moments are widened to
-    whole hours.
+    whole hours. With --plot the first dimension of --by is drawn by day, or by hour with --bucket hour.
     """
-    dimensions = _dimensions(by)
+    dimensions = _dimensions(by)[:1] if as_plot else _dimensions(by)
+    if as_plot:
+        bucket = bucket or "day"
     request = _request(dimensions, since, until, filters, bucket)
     with connected(reach) as daemon:
         answer: query_pb2.SummarizeResponse = daemon.ask(daemon.query.Summarize, request)
     leading = [*(["time"] if bucket else []), *dimensions]
     rows = [_described(row, dimensions, has_time=bool(bucket)) for row in answer.rows]
-    if as_json:
+    if as_plot:
+        _plot(answer, bucket or "day")
+    elif as_json:
         print_json({"rows": rows, "total": _described(answer.total, (), has_time=False)})
     elif as_csv:
         columns = (*leading, *_NUMBERS)
         print_csv(columns, ([row[column] for column in columns] for row in rows))
     else:
         _print(leading, rows, _described(answer.total, (), has_time=False))
+
+
+def _plot(answer: query_pb2.SummarizeResponse, bucket: str) -> None:
+    from costd.cli.plot import chart  # noqa: PLC0415 - only who draws waits for it
+
+    spend: dict[str, dict[int, Decimal]] = {}
+    for row in answer.rows:
+        name = next(iter(row.dimensions.values()), "") if row.dimensions else "all"
+        spend.setdefault(name, {})[row.bucket_ms] = Decimal(row.cost_usd or "0")
+    if not spend:
+        click.echo("no records in this time")
+        return
+    click.echo(chart(spend, bucket))
+    unpriced = f", {answer.total.unpriced:,} of them unpriced" if answer.total.unpriced else ""
+    click.echo(f"${answer.total.cost_usd or '0'} for {answer.total.requests:,} records{unpriced}")
 
 
 def _request(
