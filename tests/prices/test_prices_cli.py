@@ -455,3 +455,24 @@ def test_prices_can_be_set_and_shown_without_a_daemon(tmp_path: Path, launch: La
     assert costd("prices", "set", "early", "--unit", "images=5", *folder).returncode == 0
     assert [price["usd_each"]["images"] for price in json.loads(
         costd("prices", "list", *folder, "--json").stdout)["prices"]] == ["2", "5"]  # fmt: skip
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "prices.md"
+
+
+def test_the_documentation_is_right(launch: Launch, tmp_path: Path) -> None:
+    """Its table of examples, one command after another, and its file."""
+    daemon = launch()
+    text = DOCS.read_text()
+    rows = re.findall(
+        r"^\| (?:and )?`(set .*?)` \| .*? \| 1,000 × \$([\d.]+)/M \+ 100 × \$([\d.]+)/M", text, re.MULTILINE
+    )
+    assert len(rows) == 4
+    for command, usd_in, usd_out in rows:
+        run(daemon, *shlex.split(command))
+        expected = (1000 * Decimal(usd_in) + 100 * Decimal(usd_out)) / 10**6
+        assert cost(daemon, "gpt-4o", {"input_tokens": 1000, "output_tokens": 100}) == expected, command
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "prices.toml").write_text(example)
+    run(daemon, "set", "--file", str(tmp_path / "prices.toml"))
+    assert cost(daemon, "our-reranker", {"searches": 3, "gpu_seconds": 2}) == Decimal("0.0068")
