@@ -91,7 +91,7 @@ def completed(shell: str, line: str, path: Path, tmp_path: Path) -> set[str]:
 def test_a_shell_completes_commands_options_and_values(shell: str, path: Path, tmp_path: Path) -> None:
     assert completed(shell, "costd re", path, tmp_path) >= {"report", "restore"}
     assert completed(shell, "costd keys ", path, tmp_path) == {"create", "list", "revoke"}
-    assert "--force" in completed(shell, "costd backup --fo", path, tmp_path)
+    assert "--strict" in completed(shell, "costd doctor --st", path, tmp_path)
     assert completed(shell, "costd keys create x --role in", path, tmp_path) == {"ingest"}
     assert completed(shell, "costd report --by prov", path, tmp_path) == {"provider"}
     rest = {f"model,{name}" for name in DIMENSIONS if name.startswith("p")}

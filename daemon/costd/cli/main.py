@@ -71,6 +71,7 @@ COMMANDS = MappingProxyType(
         "restore": ("costd.cli.restore", "Put a backup in the place of the ledger."),
         "prices": ("costd.cli.prices", "Set, import and show prices; rate history again."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),
+        "doctor": ("costd.cli.doctor", "Find what is wrong around a daemon, and what to do."),
         "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),
         "completion": ("costd.cli.completion", "Print what makes a shell complete costd's command lines."),
     }
