@@ -54,9 +54,9 @@ def test_days_are_drawn_stacked_with_a_mark_for_each_group(spent: Daemon) -> Non
     assert lines[-1] == "$4 for 3 records, 1 of them unpriced"
     days = [(MIDDAY + timedelta(days=day)).strftime("%Y-%m-%d") for day in range(3)]
     assert all(day in text for day in days)
-    bottom = next(line for line in reversed(lines) if "┤" in line)
-    assert "#" in bottom
-    assert "x" in bottom
+    bars = text.split("blue", 1)[1]
+    assert "#####" in bars
+    assert "xxxxx" in bars
 
 
 def test_hours_and_totals_can_be_drawn(spent: Daemon) -> None:
