@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import batches, doors, dumps, footprint, ledger, reads, repricing, scrape
+from bench import batches, client, doors, dumps, footprint, ledger, reads, repricing, scrape
 from bench.plan import Plan
 from bench.report import Line, print_table, write_json
 
@@ -34,6 +34,7 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "export": dumps.export,
     "import": dumps.import_,
     "reprice": repricing.reprice,
+    "client": client.client,
 }
 
 

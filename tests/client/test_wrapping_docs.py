@@ -1,4 +1,4 @@
-"""The README's section on wrapping: its examples run, one after another, as they are."""
+"""The README of the client: its examples run as they are."""
 
 from __future__ import annotations
 
@@ -47,3 +47,19 @@ def test_the_examples_run(daemon: Daemon) -> None:
     ]
     assert len(records_of(daemon, "u1")) == 5
     assert len(records_of(daemon, "u2")) == 1
+
+
+def test_the_example_of_tracking_runs(daemon: Daemon, tmp_path: Path) -> None:
+    section = README.read_text().partition("\n## Tracking calls\n")[2].partition("\n## ")[0]
+    (program,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    for written, real in (
+        ("127.0.0.1:7430", daemon.grpc),
+        ("ct_live_…", daemon.admin_key),
+        ("/var/tmp/my-app.spool", str(tmp_path / "app.spool")),
+    ):
+        assert written in program
+        program = program.replace(written, real)
+    held = len(records_of(daemon, "u1"))
+    done = subprocess.run([sys.executable, "-c", program], env=clean_env(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(records_of(daemon, "u1")) == held + 2
