@@ -20,6 +20,9 @@ from costd.domain.units import UnitRegistry
 #: Why a model that only rules know cannot be priced at a time.
 NOT_IN_FORCE = "no price of it is in force at that time"
 
+#: Rate cards kept for one model; rating history again may pass more dates than are in use at once.
+MAX_CARDS = 256
+
 #: What stays free of charge where something has a rate after all.
 _FREE_TOKENS: dict[str, list[Any]] = {"input_tokens": [0, 0], "output_tokens": [0, 0]}
 
@@ -123,6 +126,8 @@ class LayeredPrices:
         key = (context, bisect_right(self._cuts, at_ms), base)
         card = self._cards.get(key)
         if card is None:
+            if len(self._cards) >= MAX_CARDS:
+                self._cards.clear()
             card = self._cards[key] = self._make(at_ms, dict(context), base)
         return card
 
