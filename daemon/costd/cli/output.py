@@ -5,18 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-#: Wide enough that nothing is cut or folded where the reader is a program.
-_PIPE_WIDTH = 100_000
+from costd.cli.table import Look, Table, pair_lines
 
 #: What needs no quotes in CSV: no separator, quote or end of line, and no space at either end, which some readers trim.
 _PLAIN_CELL = re.compile(r'[^\s,"](?:[^,"\r\n]*[^\s,"])?')
@@ -79,47 +75,34 @@ def print_table(
 
     A cell that is one of the words in `colours` has that colour on a terminal.
     """
-    table = Table(
-        box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
-    )
-    for position, column in enumerate(columns):
-        table.add_column(
-            Text(column),
-            justify="right" if column in numbers else "left",
-            overflow="fold",
-            no_wrap=column in numbers,
-            footer=Text(footer[position]) if footer else "",
-        )
-    for row in rows:
-        table.add_row(*(Text(safe(cell), style=colours.get(cell, "")) for cell in row))
-    table.show_footer = footer is not None
-    _print(table)
+    if title:
+        sys.stdout.write(f"{title}\n")
+    shown = [[safe(cell) for cell in row] for row in rows]
+    _print(Table(columns, shown, numbers, footer, colours).lines(look()))
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values, a line each."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in pairs:
-        table.add_row(Text(name), Text(safe(value)))
-    _print(table)
+    _print(pair_lines(((name, safe(value)) for name, value in pairs), look()))
 
 
-def _print(table: Table) -> None:
-    """On the terminal as it is, or on a pipe as on one that is wide enough."""
+def look() -> Look:
+    """What stdout can show. A file or a pipe is no place for colours, and nothing is folded there.
+
+    NO_COLOR takes the colours (https://no-color.org), TERM=dumb every escape.
+    """
     is_watched = sys.stdout.isatty()
-    console = Console(
-        width=None if is_watched else _PIPE_WIDTH,
-        force_terminal=None if is_watched else False,  # whatever FORCE_COLOR says: a file is no place for colours
-        highlight=False,
-        markup=False,
-        emoji=False,
+    is_styled = is_watched and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+    return Look(
+        room=shutil.get_terminal_size().columns if is_watched else None,
+        is_styled=is_styled,
+        has_colours=is_styled and not os.environ.get("NO_COLOR"),
+        ruler="─" if (sys.stdout.encoding or "").lower().startswith("utf") else "-",
     )
-    # Written by us: rich itself would exit with 1 where the reader has left.
-    with console.capture() as rendered:
-        console.print(table)
-    sys.stdout.write(rendered.get())
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def safe(text: str) -> str:
