@@ -136,7 +136,9 @@ def test_an_unsaid_overlap_is_unpriced_not_guessed(book: PriceBook) -> None:
     assert quote.cost_nano is None
     assert quote.model == "gpt-realtime"
     assert "cache_audio_read_tokens" in quote.warnings[0]
-    assert book.price(1, "openai", "gpt-realtime", {**units, "cache_audio_read_tokens": 50}, NOW_MS).cost_nano is not None
+    assert (
+        book.price(1, "openai", "gpt-realtime", {**units, "cache_audio_read_tokens": 50}, NOW_MS).cost_nano is not None
+    )
 
 
 def test_counts_that_do_not_fit_are_refused(book: PriceBook) -> None:
