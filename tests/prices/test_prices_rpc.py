@@ -109,9 +109,9 @@ def test_a_price_without_a_date_is_not_set_twice(services: Stubs) -> None:
 
 def test_many_at_once(services: Stubs) -> None:
     """Thousands are one transaction."""
-    prices = [new_price(f"many-{n}", {"images": str(n)}, from_ms=1_700_000_000_000) for n in range(3000)]
-    assert len(set_prices(services, *prices)) == 3000
-    assert record(services, "many-2999", {"images": 2}) == 2 * 2999 * 10**9
+    prices = [new_price(f"many-{n}", {"images": str(n)}, from_ms=1_700_000_000_000) for n in range(1500)]
+    assert len(set_prices(services, *prices)) == 1500
+    assert record(services, "many-1499", {"images": 2}) == 2 * 1499 * 10**9
     assert not any(done.is_new for done in set_prices(services, *prices))
 
 
@@ -119,7 +119,7 @@ def test_two_who_set_prices_at_once_both_do(services: Stubs) -> None:
     """Each is answered with its own, and the books hold both."""
 
     def work(name: str) -> None:
-        for n in range(20):
+        for n in range(8):
             done = set_prices(services, new_price(f"{name}-{n}", {"images": str(n)}))
             assert done[0].price.model == f"{name}-{n}"
             assert record(services, f"{name}-{n}", {"images": 1}) == n * 10**9
@@ -130,7 +130,7 @@ def test_two_who_set_prices_at_once_both_do(services: Stubs) -> None:
     for thread in threads:
         thread.join()
     found = {price.model for price in list_prices(services)}
-    assert found >= {f"{name}-{n}" for name in ("left", "right") for n in range(20)}
+    assert found >= {f"{name}-{n}" for name in ("left", "right") for n in range(8)}
 
 
 def test_keys_that_may_not_change_prices_change_nothing(daemon: Daemon, services: Stubs) -> None:
