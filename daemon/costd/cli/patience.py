@@ -38,8 +38,8 @@ def ended_by_a_signal(work: Callable[[Callable[[], bool]], T], clean: Callable[[
 
     thread = threading.Thread(target=run, name="costd-work", daemon=True)
     with _sigterm_as_exit():
-        thread.start()
         try:
+            thread.start()
             thread.join()
         except (KeyboardInterrupt, SystemExit):
             stop.set()
