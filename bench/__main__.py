@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import batches, client, doors, dumps, footprint, ledger, reads, repricing, scrape
+from bench import batches, client, command, doors, dumps, footprint, ledger, reads, repricing, scrape
 from bench.plan import Plan
 from bench.report import Line, print_table, write_json
 
@@ -35,6 +35,7 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "import": dumps.import_,
     "reprice": repricing.reprice,
     "client": client.client,
+    "report-5m": command.report,
 }
 
 

@@ -71,7 +71,7 @@ def _measure(plan: Plan, series: int, records: int) -> Iterator[Line]:
     build(data_dir / DATABASE_NAME, series, records, Clock().now_ms())
     rounds = plan.rounds * 2
     with daemon(data_dir) as running:
-        _wait_for_upkeep(data_dir / DATABASE_NAME, records)
+        wait_for_upkeep(data_dir / DATABASE_NAME, records)
         ours = {name: _over_http(running, path, rounds) for name, (path, _) in questions().items()}
     done = subprocess.run(
         python(SERVER_CORE, "-m", "bench.reads", str(data_dir / DATABASE_NAME), str(rounds)),
@@ -184,7 +184,7 @@ def _over_http(running: Daemon, path: str, rounds: int) -> tuple[float, float]:
     return median(times), (cpu_s(running.process.pid) - used_s) * 1000 / rounds
 
 
-def _wait_for_upkeep(path: Path, records: int) -> None:
+def wait_for_upkeep(path: Path, records: int) -> None:
     """Wait until the daemon has folded what has passed and made the blocks that are due."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     deadline_s = time.monotonic() + UPKEEP_TIMEOUT_S
@@ -204,14 +204,14 @@ def _wait_for_upkeep(path: Path, records: int) -> None:
 # -- the ledger --------------------------------------------------------------------------------------------------------
 
 
-def build(path: Path, series: int, records: int, now_ms: int) -> None:
-    """A ledger of so many records over the last DAYS days, evenly over time and at random over the series."""
+def build(path: Path, series: int, records: int, now_ms: int, span_days: int = DAYS) -> None:
+    """A ledger of so many records over the last days, evenly over time and at random over the series."""
     connection = open_database(path, now_ms)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("BEGIN")
     _insert_series(connection, series)
-    start_ms = now_ms - DAYS * days.DAY_MS
-    step_ms = DAYS * days.DAY_MS / records
+    start_ms = now_ms - span_days * days.DAY_MS
+    step_ms = span_days * days.DAY_MS / records
     connection.executemany(
         "INSERT INTO event VALUES (?, ?, NULL, ?, ?, ?, ?, 0, 0, ?, NULL, ?, NULL)",
         _events(series, records, start_ms, step_ms),
@@ -300,7 +300,7 @@ _CATALOG = (
 # -- the yardstick -----------------------------------------------------------------------------------------------------
 
 
-class _Noting:
+class Noting:
     """Stands in for the readers, and notes what they are asked."""
 
     def __init__(self, path: Path) -> None:
@@ -321,7 +321,7 @@ def yardsticks(path: Path, rounds: int) -> dict[str, float]:
     plain = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     found = {}
     for name, (_, question) in questions().items():
-        noting: Any = _Noting(path)
+        noting: Any = Noting(path)
         question(Spending(noting, Clock(), str), UsageLog(noting))
         times = [0.0] if not noting.statements else []
         for _ in range(rounds if noting.statements else 0):
