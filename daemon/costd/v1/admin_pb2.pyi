@@ -4,6 +4,7 @@ isort:skip_file
 What an operator asks of a daemon."""
 
 from collections import abc as _abc
+from costd.v1 import source_pb2 as _source_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -259,6 +260,8 @@ class StatusResponse(_message.Message):
     HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     SOCKET_PATH_FIELD_NUMBER: _builtins.int
     AUTH_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    HUB_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Of costd."""
     data_dir: _builtins.str
@@ -301,6 +304,8 @@ class StatusResponse(_message.Message):
     """Path of the unix socket; empty where there is none."""
     auth: _builtins.bool
     """Whether callers need a key."""
+    mode: _builtins.str
+    """"sidecar" or "hub"."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why it is not ready, a sentence each."""
@@ -308,6 +313,10 @@ class StatusResponse(_message.Message):
     @_builtins.property
     def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderFreshness]:
         """The same for each provider."""
+
+    @_builtins.property
+    def hub(self) -> _source_pb2.HubLink:
+        """The road to the hub; absent where none is configured."""
 
     def __init__(
         self,
@@ -335,10 +344,12 @@ class StatusResponse(_message.Message):
         http_address: _builtins.str = ...,
         socket_path: _builtins.str = ...,
         auth: _builtins.bool = ...,
+        mode: _builtins.str = ...,
+        hub: _source_pb2.HubLink | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hub", b"hub"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "auth", b"auth", "data_dir", b"data_dir", "database_bytes", b"database_bytes", "duplicates", b"duplicates", "events", b"events", "freshness", b"freshness", "grpc_address", b"grpc_address", "http_address", b"http_address", "last_commit_ms", b"last_commit_ms", "price_list", b"price_list", "problems", b"problems", "providers", b"providers", "queue_max_bytes", b"queue_max_bytes", "queue_max_records", b"queue_max_records", "queued_bytes", b"queued_bytes", "queued_records", b"queued_records", "rejected", b"rejected", "socket_path", b"socket_path", "started_ms", b"started_ms", "state", b"state", "version", b"version", "wal_bytes", b"wal_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "auth", b"auth", "data_dir", b"data_dir", "database_bytes", b"database_bytes", "duplicates", b"duplicates", "events", b"events", "freshness", b"freshness", "grpc_address", b"grpc_address", "http_address", b"http_address", "hub", b"hub", "last_commit_ms", b"last_commit_ms", "mode", b"mode", "price_list", b"price_list", "problems", b"problems", "providers", b"providers", "queue_max_bytes", b"queue_max_bytes", "queue_max_records", b"queue_max_records", "queued_bytes", b"queued_bytes", "queued_records", b"queued_records", "rejected", b"rejected", "socket_path", b"socket_path", "started_ms", b"started_ms", "state", b"state", "version", b"version", "wal_bytes", b"wal_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from costd.v1 import admin_pb2 as costd_dot_v1_dot_admin__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
 from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
 from costd.v1 import prices_pb2 as costd_dot_v1_dot_prices__pb2
+from costd.v1 import source_pb2 as costd_dot_v1_dot_source__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -162,6 +163,36 @@ class AdminServiceStub:
                 '/costd.v1.AdminService/ListUnpriced',
                 request_serializer=costd_dot_v1_dot_prices__pb2.ListUnpricedRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_prices__pb2.ListUnpricedResponse.FromString,
+                _registered_method=True)
+        self.CreateSource = channel.unary_unary(
+                '/costd.v1.AdminService/CreateSource',
+                request_serializer=costd_dot_v1_dot_source__pb2.CreateSourceRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_source__pb2.CreateSourceResponse.FromString,
+                _registered_method=True)
+        self.ListSources = channel.unary_unary(
+                '/costd.v1.AdminService/ListSources',
+                request_serializer=costd_dot_v1_dot_source__pb2.ListSourcesRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_source__pb2.ListSourcesResponse.FromString,
+                _registered_method=True)
+        self.ForgetSource = channel.unary_unary(
+                '/costd.v1.AdminService/ForgetSource',
+                request_serializer=costd_dot_v1_dot_source__pb2.ForgetSourceRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_source__pb2.Source.FromString,
+                _registered_method=True)
+        self.Flush = channel.unary_unary(
+                '/costd.v1.AdminService/Flush',
+                request_serializer=costd_dot_v1_dot_source__pb2.FlushRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_source__pb2.FlushResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantine = channel.unary_unary(
+                '/costd.v1.AdminService/ListQuarantine',
+                request_serializer=costd_dot_v1_dot_source__pb2.ListQuarantineRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_source__pb2.ListQuarantineResponse.FromString,
+                _registered_method=True)
+        self.SettleQuarantine = channel.unary_unary(
+                '/costd.v1.AdminService/SettleQuarantine',
+                request_serializer=costd_dot_v1_dot_source__pb2.SettleQuarantineRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_source__pb2.Quarantined.FromString,
                 _registered_method=True)
 
 
@@ -344,6 +375,48 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateSource(self, request, context):
+        """Makes a source at a hub; its key is in this answer and nowhere else. Needs a key of the installation's own organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSources(self, request, context):
+        """The sources of a hub, and how far each has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetSource(self, request, context):
+        """Revokes a source's key and waits for it no more; what it has brought stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Flush(self, request, context):
+        """Forwards what waits at once, and says what the hub acknowledged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantine(self, request, context):
+        """What the hub could not take, at either end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleQuarantine(self, request, context):
+        """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -471,6 +544,36 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListUnpriced,
                     request_deserializer=costd_dot_v1_dot_prices__pb2.ListUnpricedRequest.FromString,
                     response_serializer=costd_dot_v1_dot_prices__pb2.ListUnpricedResponse.SerializeToString,
+            ),
+            'CreateSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSource,
+                    request_deserializer=costd_dot_v1_dot_source__pb2.CreateSourceRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_source__pb2.CreateSourceResponse.SerializeToString,
+            ),
+            'ListSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSources,
+                    request_deserializer=costd_dot_v1_dot_source__pb2.ListSourcesRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_source__pb2.ListSourcesResponse.SerializeToString,
+            ),
+            'ForgetSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetSource,
+                    request_deserializer=costd_dot_v1_dot_source__pb2.ForgetSourceRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_source__pb2.Source.SerializeToString,
+            ),
+            'Flush': grpc.unary_unary_rpc_method_handler(
+                    servicer.Flush,
+                    request_deserializer=costd_dot_v1_dot_source__pb2.FlushRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_source__pb2.FlushResponse.SerializeToString,
+            ),
+            'ListQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantine,
+                    request_deserializer=costd_dot_v1_dot_source__pb2.ListQuarantineRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_source__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'SettleQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleQuarantine,
+                    request_deserializer=costd_dot_v1_dot_source__pb2.SettleQuarantineRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_source__pb2.Quarantined.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1149,6 +1252,168 @@ class AdminService:
             '/costd.v1.AdminService/ListUnpriced',
             costd_dot_v1_dot_prices__pb2.ListUnpricedRequest.SerializeToString,
             costd_dot_v1_dot_prices__pb2.ListUnpricedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/CreateSource',
+            costd_dot_v1_dot_source__pb2.CreateSourceRequest.SerializeToString,
+            costd_dot_v1_dot_source__pb2.CreateSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListSources',
+            costd_dot_v1_dot_source__pb2.ListSourcesRequest.SerializeToString,
+            costd_dot_v1_dot_source__pb2.ListSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ForgetSource',
+            costd_dot_v1_dot_source__pb2.ForgetSourceRequest.SerializeToString,
+            costd_dot_v1_dot_source__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Flush(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/Flush',
+            costd_dot_v1_dot_source__pb2.FlushRequest.SerializeToString,
+            costd_dot_v1_dot_source__pb2.FlushResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListQuarantine',
+            costd_dot_v1_dot_source__pb2.ListQuarantineRequest.SerializeToString,
+            costd_dot_v1_dot_source__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SettleQuarantine',
+            costd_dot_v1_dot_source__pb2.SettleQuarantineRequest.SerializeToString,
+            costd_dot_v1_dot_source__pb2.Quarantined.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from costd.v1 import admin_pb2 as _admin_pb2
 from costd.v1 import catalog_pb2 as _catalog_pb2
 from costd.v1 import correction_pb2 as _correction_pb2
 from costd.v1 import prices_pb2 as _prices_pb2
+from costd.v1 import source_pb2 as _source_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -86,6 +87,18 @@ class AdminServiceStub:
     """Takes an imported table out of force; NOT_FOUND when there is none."""
     ListUnpriced: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ListUnpricedRequest, _prices_pb2.ListUnpricedResponse]
     """Models with records that have no price, or not for all of them. Needs a key with the role "read" only."""
+    CreateSource: _grpc.UnaryUnaryMultiCallable[_source_pb2.CreateSourceRequest, _source_pb2.CreateSourceResponse]
+    """Makes a source at a hub; its key is in this answer and nowhere else. Needs a key of the installation's own organization."""
+    ListSources: _grpc.UnaryUnaryMultiCallable[_source_pb2.ListSourcesRequest, _source_pb2.ListSourcesResponse]
+    """The sources of a hub, and how far each has come."""
+    ForgetSource: _grpc.UnaryUnaryMultiCallable[_source_pb2.ForgetSourceRequest, _source_pb2.Source]
+    """Revokes a source's key and waits for it no more; what it has brought stays."""
+    Flush: _grpc.UnaryUnaryMultiCallable[_source_pb2.FlushRequest, _source_pb2.FlushResponse]
+    """Forwards what waits at once, and says what the hub acknowledged."""
+    ListQuarantine: _grpc.UnaryUnaryMultiCallable[_source_pb2.ListQuarantineRequest, _source_pb2.ListQuarantineResponse]
+    """What the hub could not take, at either end."""
+    SettleQuarantine: _grpc.UnaryUnaryMultiCallable[_source_pb2.SettleQuarantineRequest, _source_pb2.Quarantined]
+    """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -142,6 +155,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Takes an imported table out of force; NOT_FOUND when there is none."""
     ListUnpriced: _aio.UnaryUnaryMultiCallable[_prices_pb2.ListUnpricedRequest, _prices_pb2.ListUnpricedResponse]  # type: ignore[assignment]
     """Models with records that have no price, or not for all of them. Needs a key with the role "read" only."""
+    CreateSource: _aio.UnaryUnaryMultiCallable[_source_pb2.CreateSourceRequest, _source_pb2.CreateSourceResponse]  # type: ignore[assignment]
+    """Makes a source at a hub; its key is in this answer and nowhere else. Needs a key of the installation's own organization."""
+    ListSources: _aio.UnaryUnaryMultiCallable[_source_pb2.ListSourcesRequest, _source_pb2.ListSourcesResponse]  # type: ignore[assignment]
+    """The sources of a hub, and how far each has come."""
+    ForgetSource: _aio.UnaryUnaryMultiCallable[_source_pb2.ForgetSourceRequest, _source_pb2.Source]  # type: ignore[assignment]
+    """Revokes a source's key and waits for it no more; what it has brought stays."""
+    Flush: _aio.UnaryUnaryMultiCallable[_source_pb2.FlushRequest, _source_pb2.FlushResponse]  # type: ignore[assignment]
+    """Forwards what waits at once, and says what the hub acknowledged."""
+    ListQuarantine: _aio.UnaryUnaryMultiCallable[_source_pb2.ListQuarantineRequest, _source_pb2.ListQuarantineResponse]  # type: ignore[assignment]
+    """What the hub could not take, at either end."""
+    SettleQuarantine: _aio.UnaryUnaryMultiCallable[_source_pb2.SettleQuarantineRequest, _source_pb2.Quarantined]  # type: ignore[assignment]
+    """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -345,5 +370,53 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prices_pb2.ListUnpricedResponse, _abc.Awaitable[_prices_pb2.ListUnpricedResponse]]:
         """Models with records that have no price, or not for all of them. Needs a key with the role "read" only."""
+
+    @_abc_1.abstractmethod
+    def CreateSource(
+        self,
+        request: _source_pb2.CreateSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_pb2.CreateSourceResponse, _abc.Awaitable[_source_pb2.CreateSourceResponse]]:
+        """Makes a source at a hub; its key is in this answer and nowhere else. Needs a key of the installation's own organization."""
+
+    @_abc_1.abstractmethod
+    def ListSources(
+        self,
+        request: _source_pb2.ListSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_pb2.ListSourcesResponse, _abc.Awaitable[_source_pb2.ListSourcesResponse]]:
+        """The sources of a hub, and how far each has come."""
+
+    @_abc_1.abstractmethod
+    def ForgetSource(
+        self,
+        request: _source_pb2.ForgetSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_pb2.Source, _abc.Awaitable[_source_pb2.Source]]:
+        """Revokes a source's key and waits for it no more; what it has brought stays."""
+
+    @_abc_1.abstractmethod
+    def Flush(
+        self,
+        request: _source_pb2.FlushRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_pb2.FlushResponse, _abc.Awaitable[_source_pb2.FlushResponse]]:
+        """Forwards what waits at once, and says what the hub acknowledged."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantine(
+        self,
+        request: _source_pb2.ListQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_pb2.ListQuarantineResponse, _abc.Awaitable[_source_pb2.ListQuarantineResponse]]:
+        """What the hub could not take, at either end."""
+
+    @_abc_1.abstractmethod
+    def SettleQuarantine(
+        self,
+        request: _source_pb2.SettleQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_pb2.Quarantined, _abc.Awaitable[_source_pb2.Quarantined]]:
+        """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
