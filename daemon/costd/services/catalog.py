@@ -13,8 +13,9 @@ from costd.services.access import check_binding
 from costd.services.assignment import Assignment, check_assignment, check_id
 from costd.store import catalog as store
 from costd.store import catalog_changes, catalog_lists
-from costd.store.catalog import IS_UNASSIGNED, PROJECT, TEAM, USER, WORKSPACE, Kind, ProjectRecord, UserRecord
+from costd.store.catalog import ProjectRecord, UserRecord
 from costd.store.catalog_changes import Key, Outcome, Setting
+from costd.store.catalog_kinds import IS_UNASSIGNED, PROJECT, TEAM, USER, WORKSPACE, Kind
 from costd.store.commit import Change
 from costd.store.reader import Readers
 

@@ -14,7 +14,7 @@ from costd.domain.errors import Invalid
 from costd.domain.series import TAG_SEPARATOR
 from costd.domain.spend import UNKNOWN, Spend, cost_with_entries
 from costd.store import months, sums
-from costd.store.catalog import TEAM
+from costd.store.catalog_kinds import TEAM
 from costd.store.catalog_lists import registered_names
 from costd.store.keys import StoredKey, load_keys
 from costd.store.months import MonthTotal

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from costd.store.catalog_kinds import PROJECT, USER, Kind
+from costd.store.catalog_log import log_change
 from costd.store.commit import Commit
 
 
@@ -36,34 +36,11 @@ class ProjectRecord:
     updated_ms: int = 0
 
 
-class Kind(NamedTuple):
-    """One of the catalog's four kinds: its table, the column of its ids, and what an admin may set in which column."""
-
-    name: str
-    table: str
-    id_column: str
-    columns: Mapping[str, str]
-
-    @property
-    def has_apps(self) -> bool:
-        """Whether its ids are an application's own: the same id may stand for something else in another."""
-        return self.id_column == "external_id"
-
-
-USER = Kind("user", "catalog_user", "external_id", {"email": "email", "name": "full_name", "team": "team_id"})
-PROJECT = Kind(
-    "project", "catalog_project", "external_id", {"name": "name", "team": "team_id", "workspace": "workspace_id"}
-)
-TEAM = Kind("team", "catalog_team", "team_id", {"name": "name", "workspace": "workspace_id"})
-WORKSPACE = Kind("workspace", "catalog_workspace", "workspace_id", {"name": "name"})
-KINDS = (USER, PROJECT, TEAM, WORKSPACE)
-
-#: A project that nobody registered and no admin has assigned.
-IS_UNASSIGNED = "registered = 0 AND coalesce(team_id, '') = '' AND coalesce(workspace_id, '') = ''"
-
-
 def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
     """Create or update a user; what is None is left as it was. Returns the stored record."""
+    seq = commit.take_seq()
+    said = {"email": user.email, "name": user.full_name}
+    _log(commit, seq, USER, (org_id, user.source_app, user.external_id), said)
     row = commit.connection.execute(
         "INSERT INTO catalog_user (org_id, source_app, external_id, email, full_name, created_ms, updated_ms, seq) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET email = coalesce(excluded.email, email), "
@@ -77,7 +54,7 @@ def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
             user.full_name,
             commit.now_ms,
             commit.now_ms,
-            commit.take_seq(),
+            seq,
         ),
     ).fetchone()
     return UserRecord(user.external_id, user.source_app, *row)
@@ -85,6 +62,9 @@ def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
 
 def upsert_project(commit: Commit, org_id: int, project: ProjectRecord) -> ProjectRecord:
     """Create, register or update a project; what is None is left as it was. Returns the stored record."""
+    seq = commit.take_seq()
+    said = {"name": project.name, "team": project.team_id, "workspace": project.workspace_id}
+    _log(commit, seq, PROJECT, (org_id, project.source_app, project.external_id), said, registers=True)
     row = commit.connection.execute(
         "INSERT INTO catalog_project "
         "(org_id, source_app, external_id, name, workspace_id, team_id, registered, created_ms, updated_ms, seq) "
@@ -101,7 +81,7 @@ def upsert_project(commit: Commit, org_id: int, project: ProjectRecord) -> Proje
             project.team_id,
             commit.now_ms,
             commit.now_ms,
-            commit.take_seq(),
+            seq,
         ),
     ).fetchone()
     name, workspace_id, team_id, registered, created_ms, updated_ms = row
@@ -115,3 +95,17 @@ def upsert_project(commit: Commit, org_id: int, project: ProjectRecord) -> Proje
         created_ms=created_ms,
         updated_ms=updated_ms,
     )
+
+
+def _log(
+    commit: Commit,
+    seq: int,
+    kind: Kind,
+    key: tuple[int, str, str],
+    said: dict[str, str | None],
+    *,
+    registers: bool = False,
+) -> None:
+    """Write down an upsert, in which None says nothing."""
+    values = {name: value for name, value in said.items() if value is not None}
+    log_change(commit, seq, kind, key, values, registers=registers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from costd.store.catalog import PROJECT, USER, Kind
+from costd.store.catalog_kinds import PROJECT, USER, Kind
+from costd.store.catalog_log import log_change
 from costd.store.commit import Commit
 from costd.store.keys import append_audit
 
@@ -60,17 +61,22 @@ def _apply(commit: Commit, setting: Setting, key: Key, only_where: str) -> Outco
     registers = setting.verb == "set" and not is_registered
     if not applies or not (changes or registers):
         return Outcome(is_new=False, is_changed=False)
+    seq = commit.take_seq()
     changed = "".join(f"{kind.columns[name]} = ?, " for name in changes) + ("registered = 1, " if registers else "")
     commit.connection.execute(
         f"UPDATE {kind.table} SET {changed}updated_ms = ?, seq = ? WHERE {where}",
-        (*(value for _, value in changes.values()), commit.now_ms, commit.take_seq(), *place),
+        (*(value for _, value in changes.values()), commit.now_ms, seq, *place),
     )
+    said = {name: value for name, (_, value) in changes.items()}
+    log_change(commit, seq, kind, (setting.org_id, *key), said, registers=registers)
     _say(commit, setting, key, changes)
     return Outcome(is_new=False, is_changed=True)
 
 
 def _insert(commit: Commit, setting: Setting, key: Key) -> None:
     kind = setting.kind
+    seq = commit.take_seq()
+    log_change(commit, seq, kind, (setting.org_id, *key), setting.values, registers=kind is PROJECT)
     row = {
         "org_id": setting.org_id,
         **({"source_app": key.source_app} if kind.has_apps else {}),
@@ -79,7 +85,7 @@ def _insert(commit: Commit, setting: Setting, key: Key) -> None:
         **({"registered": 1} if kind is PROJECT else {}),
         "created_ms": commit.now_ms,
         "updated_ms": commit.now_ms,
-        "seq": commit.take_seq(),
+        "seq": seq,
     }
     commit.connection.execute(
         f"INSERT INTO {kind.table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from costd.store.catalog import IS_UNASSIGNED, Kind, ProjectRecord, UserRecord
+from costd.store.catalog import ProjectRecord, UserRecord
 from costd.store.catalog_changes import Key
+from costd.store.catalog_kinds import IS_UNASSIGNED, Kind
 
 T = TypeVar("T")
 

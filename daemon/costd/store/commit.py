@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
@@ -32,15 +33,28 @@ class Remembered(Protocol):
 
     totalled: tuple[int, int]
 
-    def intern(self, commit: Commit, series: Series) -> int:
-        """The number of a series."""
+    def intern(self, commit: Commit, series: Series, *, is_own: bool = True) -> int:
+        """The number of a series; one that is not our own tells of its users and projects by itself."""
 
     def lags(self, org_id: int, provider: str, newest_ms: int) -> bool:
         """Whether the stored freshness of a provider is too far behind."""
 
 
+class Mark(NamedTuple):
+    """How far a commit has come: its present id and numbers."""
+
+    id: int
+    first_seq: int
+    next_seq: int
+    proof_id: int
+
+
 class Commit:
-    """One transaction of the ledger in the making: its id, its numbers, and what it sums to."""
+    """One transaction of the ledger in the making: its id, its numbers, and what it sums to.
+
+    Where it takes over whole commits of other ledgers, which keep their ids, what it has of its own lies in pieces
+    around them, each with an id.
+    """
 
     def __init__(self, connection: sqlite3.Connection, ledger: Remembered, first_seq: int, now_ms: int) -> None:
         self.connection = connection
@@ -49,6 +63,10 @@ class Commit:
         self.now_ms = now_ms
         self.first_seq = first_seq
         self.next_seq = first_seq
+        #: The id of a row that is in the database exactly if this transaction is.
+        self.proof_id = self.id
+        #: Records that came by other ways than drafts and batches, by (door, outcome).
+        self.tally: Counter[tuple[str, str]] = Counter()
         self.sums: dict[tuple[int, int], Sums] = {}
         self.units: dict[tuple[int, int, str], int] = {}
         #: What corrections add to rollups: apart from what records do, because counters show only those.
@@ -70,6 +88,23 @@ class Commit:
         seq = self.next_seq
         self.next_seq += count
         return seq
+
+    def adopt(self, commit_id: int, items: int) -> int:
+        """Take over a commit of another ledger whole, under its own id; the number that its first item has here."""
+        self._end_piece()
+        first_seq = self.take_seqs(items)
+        self._insert_row(first_seq, commit_id, items)
+        self.id = new_commit_id(self.now_ms)
+        self.first_seq = self.next_seq
+        return first_seq
+
+    def mark(self) -> Mark:
+        """Where the commit stands; for rewind()."""
+        return Mark(self.id, self.first_seq, self.next_seq, self.proof_id)
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget the numbers taken since the mark, after its savepoint was rolled back."""
+        self.id, self.first_seq, self.next_seq, self.proof_id = mark
 
     def public_id(self, seq: int) -> int:
         """The public id of any item, of this commit or one before it."""
@@ -116,14 +151,22 @@ class Commit:
         if self.units:
             unit_rows = [(*key, *divmod(micro, MICRO)) for key, micro in self.units.items()]
             insert_rows(self.connection, _INTO_ROLLUP_UNIT, 5, unit_rows, _ADD_ROLLUP_UNIT)
-        if self.next_seq > self.first_seq:
-            self.connection.execute(
-                "INSERT INTO ledger_commit (first_seq, id, at_ms, items) VALUES (?, ?, ?, ?)",
-                (self.first_seq, self.id.to_bytes(16, "big"), self.now_ms, self.next_seq - self.first_seq),
-            )
+        self._end_piece()
         stale = [(org, name, ms) for (org, name), ms in self.newest.items() if self.ledger.lags(org, name, ms)]
         if stale:
             insert_rows(self.connection, INTO_FRESHNESS, 3, stale, RAISE_FRESHNESS)
+
+    def _end_piece(self) -> None:
+        """Write the row of what was numbered since the last adopted commit."""
+        if self.next_seq > self.first_seq:
+            self._insert_row(self.first_seq, self.id, self.next_seq - self.first_seq)
+
+    def _insert_row(self, first_seq: int, commit_id: int, items: int) -> None:
+        self.connection.execute(
+            "INSERT INTO ledger_commit (first_seq, id, at_ms, items) VALUES (?, ?, ?, ?)",
+            (first_seq, commit_id.to_bytes(16, "big"), self.now_ms, items),
+        )
+        self.proof_id = commit_id
 
     def _add_to_rollups(self, rows: list[tuple[int, ...]]) -> None:
         """Add rows of (hour, series_id, amounts) to hours, and to what folded hours are in already."""

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from costd.domain.errors import Conflict
 from costd.domain.series import Series
 from costd.domain.usage import SUCCESS
+from costd.store.catalog_kinds import PROJECT, USER
+from costd.store.catalog_log import first_seen
 from costd.store.commit import INTO_FRESHNESS, RAISE_FRESHNESS, Commit
 from costd.store.requests import INTO_REQUEST, Request, Stored, find_requests, stored_event, stored_request_id
 from costd.store.rows import insert_rows
@@ -158,8 +160,11 @@ class Ledger:
             draft.extra,
         )
 
-    def intern(self, commit: Commit, series: Series) -> int:
-        """The number of `series`, given to it now if it is new."""
+    def intern(self, commit: Commit, series: Series, *, is_own: bool = True) -> int:
+        """The number of `series`, given to it now if it is new.
+
+        Whom a new one names comes into the catalog, unless it is of another ledger, which tells of them itself.
+        """
         number = self._series.get(series)
         if number is not None:
             return number
@@ -168,7 +173,8 @@ class Ledger:
         row = connection.execute("SELECT id FROM series WHERE digest = ?", (digest,)).fetchone()
         if row is None:
             row = connection.execute(_INTO_SERIES, (digest, *series)).fetchone()
-            self._first_seen(commit, series)
+            if is_own:
+                self._first_seen(commit, series)
         if len(self._series) >= MAX_INTERNED:
             # The older half goes: cheaper than keeping an order of use, and each is one indexed read away.
             for old in list(self._series)[: MAX_INTERNED // 2]:
@@ -179,20 +185,9 @@ class Ledger:
 
     def _first_seen(self, commit: Commit, series: Series) -> None:
         """Put the user and the project of a new series into the catalog, unless they are there."""
-        now = commit.now_ms
-        for table, name in (("catalog_user", series.user), ("catalog_project", series.project)):
-            if not name:
-                continue
-            key = (series.org_id, series.source_app, name)
-            where = "org_id = ? AND source_app = ? AND external_id = ?"
-            if commit.connection.execute(f"SELECT 1 FROM {table} WHERE {where}", key).fetchone():
-                continue
-            registered = ", registered" if table == "catalog_project" else ""
-            commit.connection.execute(
-                f"INSERT INTO {table} (org_id, source_app, external_id, created_ms, updated_ms, seq{registered}) "
-                f"VALUES (?, ?, ?, ?, ?, ?{', 0' if registered else ''})",
-                (*key, now, now, commit.take_seq()),
-            )
+        for kind, name in ((USER, series.user), (PROJECT, series.project)):
+            if name:
+                first_seen(commit, kind, (series.org_id, series.source_app, name))
 
 
 def draft_amounts(draft: EventDraft) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
     while (counts := count_latencies(connection, through)).through_seq > counts.after_seq:
         store_latencies(commit, counts)
     deleted = 0
-    for table in ("event", "request", "record_batch", "adjustment"):
+    for table in ("event", "request", "record_batch", "adjustment", "catalog_change"):
         deleted += connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (through,)).rowcount
     deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq <= ?", (through,)).rowcount
     connection.execute("DELETE FROM event_block WHERE last_seq <= ?", (through,))

@@ -226,13 +226,13 @@ class Writer:
         commit.seal()
 
     def _apply(self, commit: Commit, ticket: Ticket[Any]) -> None:
-        next_seq = commit.next_seq
+        mark = commit.mark()
         self._connection.execute("SAVEPOINT change")
         try:
             ticket.settle(ticket.work.apply(commit))
         except CostdError as refusal:
             self._connection.execute("ROLLBACK TO change")
-            commit.next_seq = next_seq
+            commit.rewind(mark)
             ticket.settle(None, refusal)
         self._connection.execute("RELEASE change")
 
@@ -251,7 +251,7 @@ class Writer:
         for ticket in group:
             if type(ticket.work) is Change and ticket.work.after is not None and not ticket.refused:
                 ticket.work.after(ticket.outcome)
-        tally: Counter[tuple[str, str]] = Counter()
+        tally = commit.tally
         for ticket in group:
             if type(ticket.work) is EventDraft:
                 tally[ticket.work.door, _outcome(ticket.outcome)] += 1
@@ -333,7 +333,7 @@ class Writer:
             return False
         try:
             found = self._connection.execute(
-                "SELECT 1 FROM ledger_commit WHERE id = ?", (commit.id.to_bytes(16, "big"),)
+                "SELECT 1 FROM ledger_commit WHERE id = ?", (commit.proof_id.to_bytes(16, "big"),)
             ).fetchone()
             if found:
                 # What was read may not have been synced: fold it into the database, which syncs both files.

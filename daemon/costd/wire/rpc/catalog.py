@@ -10,7 +10,7 @@ from costd.domain.access import Caller
 from costd.domain.money import usd_text
 from costd.services.assignment import Assignment
 from costd.services.catalog_lists import Asked
-from costd.store.catalog import PROJECT, TEAM, USER, WORKSPACE
+from costd.store.catalog_kinds import PROJECT, TEAM, USER, WORKSPACE
 from costd.store.catalog_lists import Narrowed
 from costd.v1 import catalog_pb2 as pb
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from costd.domain.spend import Spend
     from costd.services.catalog import Catalog
     from costd.services.catalog_lists import CatalogLists
-    from costd.store.catalog import Kind, UserRecord
+    from costd.store.catalog import UserRecord
+    from costd.store.catalog_kinds import Kind
     from costd.store.catalog_lists import ProjectRow, TeamRow, WorkspaceRow
 
 

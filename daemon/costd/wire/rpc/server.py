@@ -161,7 +161,10 @@ class RpcServer:
                 return calls.unary_stream(method, answer, self._keyed, self._pools.long)
             return calls.unary(method, answer, self._keyed, self._pools.read)
 
-        return calls.endpoints(service, make)
+        there = [
+            method for method in service.methods if any(hasattr(each, calls.python_name(method)) for each in servicers)
+        ]
+        return calls.endpoints(service, make, there)
 
     def _open_methods(self) -> dict[str, Endpoint]:
         reflecting = reflection.ReflectionService(SERVICE_NAMES)
