@@ -22,11 +22,14 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Starts daemons of a test's own, as `launch("--flag", name="data", env={})`; what still runs is ended after it."""
+    """Starts daemons of a test's own, as `launch("--flag", name="data", env={}, command="hub")`.
+
+    What still runs is ended after it.
+    """
     started: list[Daemon] = []
 
-    def start(*flags: str, name: str = "data", env: dict[str, str] | None = None) -> Daemon:
-        running = harness.start(tmp_path / name, *flags, env=env)
+    def start(*flags: str, name: str = "data", env: dict[str, str] | None = None, command: str = "run") -> Daemon:
+        running = harness.start(tmp_path / name, *flags, env=env, command=command)
         started.append(running)
         return running
 

@@ -21,7 +21,7 @@ START_S = 20.0
 
 @dataclass
 class Daemon:
-    """A running `costd run`; `log` grows with its stderr."""
+    """A running `costd run` or `costd hub`; `log` grows with its stderr."""
 
     data_dir: Path
     process: subprocess.Popen[bytes]
@@ -77,16 +77,25 @@ class Daemon:
         self.process.wait(10)
 
 
-def start(data_dir: Path, *flags: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Daemon:
-    """Start a daemon on `data_dir` and wait until it is ready; AssertionError with its log when it ends instead."""
+def start(
+    data_dir: Path,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    command: str = "run",
+) -> Daemon:
+    """Start a daemon on `data_dir` and wait until it is ready; AssertionError with its log when it ends instead.
+
+    `command` is "run" or "hub".
+    """
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     ready_path = data_dir.parent / f"{data_dir.name}.ready.json"
     ready_path.unlink(missing_ok=True)
     log_path = data_dir.parent / f"{data_dir.name}.log"
-    command = [*prefix, sys.executable, "-m", "costd", "run", "--data-dir", str(data_dir)]
-    command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ready-file", str(ready_path), *flags]
+    line = [*prefix, sys.executable, "-m", "costd", command, "--data-dir", str(data_dir)]
+    line += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ready-file", str(ready_path), *flags]
     with log_path.open("ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_env(env))
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_env(env))
     deadline = time.monotonic() + START_S
     while not ready_path.exists():
         assert process.poll() is None, f"costd ended with {process.returncode}:\n{log_path.read_text()}"

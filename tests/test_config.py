@@ -68,27 +68,30 @@ def test_an_empty_variable_counts_as_none() -> None:
 
 
 def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path) -> None:
-    texts = {
+    alone = {"hub.key_file": "/kf", "hub.plaintext": "true"}  # exclude others
+    texts = alone | {
         "config": write(tmp_path, ""), "data_dir": "/d", "grpc.listen": "[::1]:1", "grpc.socket": "/s",
         "http.listen": "localhost:2", "http.allowed_hosts": "a.example,b", "tls.cert": "/c", "tls.key": "/k",
         "insecure": "true", "auth": "off", "queue.max_records": "7", "queue.max_bytes": "1 MiB",
         "limits.past_days": "3", "limits.future_minutes": "4", "limits.http_body_bytes": "2048",
         "retention.events_days": "50", "retention.rollups_days": "60", "shutdown.grace_s": "1.5",
-        "disk.reserve_bytes": "0", "log.level": "error", "log.format": "json", "metrics.max_series": "9",
-        "metrics.labels": "team,model", "ready_file": "/r",
+        "tls.client_ca": "/cc", "hub.address": "hub:3", "hub.key": "ct_live_k", "hub.name": "web-1", "hub.ca": "/ca",
+        "hub.cert": "/hc", "hub.cert_key": "/hk", "sync.max_age": "90m", "sync.stale_keys": "refuse",
+        "storage.max_bytes": "1 GiB", "disk.reserve_bytes": "0", "log.level": "error", "log.format": "json",
+        "metrics.max_series": "9", "metrics.labels": "team,model", "ready_file": "/r",
     }  # fmt: skip
     assert set(texts) == {setting.name for setting in SETTINGS}
-    by_flag = load(dict(texts), HOME).config
-    by_variable = load({}, HOME | {s.variable: texts[s.name] for s in SETTINGS}).config
+    by_flag = load(dict(texts), HOME, to_run=False).config
+    by_variable = load({}, HOME | {s.variable: texts[s.name] for s in SETTINGS}, to_run=False).config
     numbers = {"retention", "limits", "shutdown", "queue", "metrics", "disk"}
     lines = [
         f"{name} = {text if name.split('.')[0] in numbers and text.replace('.', '').isdigit() else repr(text)}"
         for name, text in texts.items()
-        if name not in {"config", "insecure", "http.allowed_hosts", "metrics.labels"}
+        if name not in {"config", "insecure", "hub.plaintext", "http.allowed_hosts", "metrics.labels"}
     ]
     lists = ['http.allowed_hosts = ["a.example", "b"]', 'metrics.labels = ["team", "model"]']
-    toml = "\n".join([*lines, "insecure = true", *lists])
-    by_file = load({"config": write(tmp_path, toml)}, HOME).config
+    toml = "\n".join([*lines, "insecure = true", "hub.plaintext = true", *lists])
+    by_file = load({"config": write(tmp_path, toml)}, HOME, to_run=False).config
     for setting in SETTINGS:
         values = [made.value(setting.name) for made in (by_flag, by_variable, by_file)]
         assert values[0] == values[1] == values[2], setting.name
@@ -102,7 +105,7 @@ def test_the_table_and_the_struct_hold_the_same_settings() -> None:
         value = getattr(made, entry.name)
         if dataclasses.is_dataclass(value):
             names |= {f"{entry.name}.{inner.name}" for inner in dataclasses.fields(value)}
-        elif entry.name != "origins":
+        elif entry.name not in {"origins", "mode"}:
             names.add(entry.name)
     assert names == {setting.name for setting in SETTINGS}
 
@@ -127,6 +130,12 @@ BAD = [
     ("retention.rollups_days", "44"), ("shutdown.grace_s", "nan"), ("shutdown.grace_s", "inf"),
     ("shutdown.grace_s", "-1"), ("disk.reserve_bytes", "lots"), ("log.level", "loud"), ("log.format", "xml"),
     ("metrics.max_series", "0"), ("metrics.labels", "org_id"), ("metrics.labels", "team,team"),
+    ("tls.client_ca", " "), ("hub.address", "hub"), ("hub.address", "hub:0"), ("hub.address", "https://hub:1"),
+    ("hub.address", "off"), ("hub.key", "two words"), ("hub.key", "k\u00e9"), ("hub.key_file", " "),
+    ("hub.name", "a\nb"), ("hub.name", "x" * 257), ("hub.ca", " "), ("hub.cert", " "), ("hub.cert_key", " "),
+    ("hub.plaintext", "perhaps"),
+    ("sync.max_age", "0"), ("sync.max_age", "a day"), ("sync.max_age", "1.5h"), ("sync.max_age", "3651d"),
+    ("sync.stale_keys", "maybe"), ("storage.max_bytes", "-1"), ("storage.max_bytes", "1 TB"),
     ("ready_file", " "), ("config", "/nowhere/costd.toml"),
 ]  # fmt: skip
 
@@ -141,7 +150,8 @@ def test_a_bad_value_names_its_flag_itself_and_what_is_allowed(name: str, text: 
     with pytest.raises(ConfigError) as caught:
         load({name: text}, HOME)
     assert caught.value.setting == setting.flag
-    assert repr(text) in caught.value.message or text in caught.value.message
+    shown = "********" if setting.secret else text
+    assert repr(shown) in caught.value.message or shown in caught.value.message
     assert "must" in caught.value.message or "may" in caught.value.message
 
 
@@ -244,6 +254,77 @@ def test_request_ids_outlive_accepted_timestamps_and_rollups_outlive_events() ->
         loaded({"limits.past_days": "50", "retention.events_days": "50"})
     with pytest.raises(ConfigError, match=r"must be at least retention\.events_days"):
         loaded({"retention.events_days": "401"})
+
+
+JOINED: dict[str, object] = {"hub.address": "hub.internal:7432", "hub.key": "ct_live_k"}
+
+
+@pytest.mark.parametrize(
+    ("given", "at_fault", "said"),
+    [
+        ({"hub.address": "hub:1"}, "--hub", "needs a key"),
+        ({**JOINED, "hub.key_file": "/k"}, "--hub-key-file", r"beside hub\.key"),
+        ({**JOINED, "hub.plaintext": True, "hub.ca": "/ca"}, "--hub-plaintext", r"beside hub\.ca"),
+        ({**JOINED, "hub.cert": "/c"}, "--hub-cert", r"needs hub\.cert_key"),
+        ({**JOINED, "hub.cert_key": "/c"}, "--hub-cert-key", r"needs hub\.cert beside"),
+        ({"tls.client_ca": "/ca"}, "--tls-client-ca", r"needs tls\.cert"),
+    ],
+)
+def test_what_belongs_to_joining_a_hub_comes_together(given: dict[str, object], at_fault: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        loaded(given)
+    assert caught.value.setting == at_fault
+    assert "ct_live" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "secure"),
+    [
+        ({}, True),
+        ({"hub.plaintext": True}, False),
+        ({"hub.ca": "/ca"}, True),
+        ({"hub.address": "127.0.0.1:1"}, False),
+        ({"hub.address": "localhost:1"}, False),
+        ({"hub.address": "127.0.0.1:1", "hub.ca": "/ca"}, True),
+        ({"hub.address": "[::1]:1", "hub.cert": "/c", "hub.cert_key": "/k"}, True),
+    ],
+)
+def test_the_road_to_a_hub_is_encrypted_beyond_loopback(given: dict[str, object], *, secure: bool) -> None:
+    assert loaded(JOINED | given).hub.is_secure is secure
+
+
+def test_a_hub_key_without_a_hub_is_said_to_be_in_vain() -> None:
+    assert load({}, HOME | {"COSTD_HUB_KEY": "ct_live_k"}).warnings == [
+        "COSTD_HUB_KEY is ignored: there is no hub.address"
+    ]
+
+
+def test_a_hub_has_ports_and_folders_of_its_own_and_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    hub, sidecar = load({}, HOME, mode="hub").config, loaded()
+    assert (hub.mode, sidecar.mode) == ("hub", "sidecar")
+    assert (hub.data_dir, hub.grpc.socket) == (Path("/var/lib/costd-hub"), Path("/run/costd/costd-hub.sock"))
+    assert {hub.grpc.listen, hub.http.listen}.isdisjoint({sidecar.grpc.listen, sidecar.http.listen})
+    assert load({"grpc.listen": "127.0.0.1:9"}, HOME, mode="hub").config.grpc.listen == Address("127.0.0.1", 9)
+    with pytest.raises(ConfigError, match="a hub belongs to no hub") as caught:
+        load({}, HOME | {"COSTD_HUB": "other:1", "COSTD_HUB_KEY": "ct_live_k"}, mode="hub")
+    assert caught.value.setting in {"COSTD_HUB", "COSTD_HUB_KEY"}
+
+
+def test_a_command_finds_its_daemon_without_the_key_that_only_the_daemon_knows() -> None:
+    made = load({}, HOME | {"COSTD_HUB": "hub:1"}, to_run=False).config
+    assert (made.hub.address, made.hub.key) == (Address("hub", 1), None)
+    assert load({}, HOME | {"COSTD_HUB": "hub:1"}, mode="hub", to_run=False).config.mode == "hub"
+
+
+@pytest.mark.parametrize(("text", "seconds", "shown"), [
+    ("24h", 86_400, "24h"), ("3d", 259_200, "72h"), ("90m", 5400, "90m"), ("45s", 45, "45s"), ("45", 45, "45s"),
+    ("1 H", 3600, "1h"),
+])  # fmt: skip
+def test_a_duration_has_a_unit_or_is_in_seconds(text: str, seconds: int, shown: str) -> None:
+    made = loaded({"sync.max_age": text})
+    assert made.sync.max_age == seconds
+    assert made.shown()["sync.max_age"]["value"] == shown
 
 
 def test_both_doors_cannot_have_one_port() -> None:

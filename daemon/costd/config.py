@@ -11,27 +11,30 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from costd.domain.errors import ConfigError
-from costd.domain.series import DIMENSIONS
 from costd.places import auto_socket, default_data_dir
-from costd.settings import (
-    AUTO,
-    SOCKET_PATH_MAX_BYTES,
-    Address,
-    Choice,
-    FilePath,
-    HostNames,
-    Kind,
-    Listener,
-    Seconds,
-    Size,
-    SocketPath,
-    Switch,
-    Truth,
-    Whole,
-    Words,
+from costd.sections import (
+    Disk,
+    Grpc,
+    Http,
+    Hub,
+    Limits,
+    Log,
+    Metrics,
+    Queue,
+    Retention,
+    Said,
+    Shutdown,
+    Storage,
+    Sync,
+    Tls,
 )
+from costd.settings import AUTO, SOCKET_PATH_MAX_BYTES, Address, FilePath, Kind, SocketPath, Switch, Truth
 
-__all__ = ["SETTINGS", "Address", "Config", "Loaded", "Setting", "load"]
+__all__ = ["HUB", "SETTINGS", "SIDECAR", "Address", "Config", "Loaded", "Setting", "load", "settings_of"]
+
+#: What a daemon is: a sidecar beside callers, or a hub of sidecars.
+SIDECAR = "sidecar"
+HUB = "hub"
 
 ENVIRONMENT_PREFIX = "COSTD_"
 
@@ -39,7 +42,6 @@ ENVIRONMENT_PREFIX = "COSTD_"
 CLIENT_VARIABLES = ("COSTD_ADDRESS", "COSTD_KEY", "COSTD_CA")
 
 _HIDDEN = "********"
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,23 @@ class Setting:
     default_text: str
     secret: bool
     in_file: bool
+    hub_default: object = None
+    own_flag: str = ""
+    own_variable: str = ""
 
     @property
     def variable(self) -> str:
         """Its environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.replace(".", "_").upper()
+        return self.own_variable or ENVIRONMENT_PREFIX + self.name.replace(".", "_").upper()
 
     @property
     def flag(self) -> str:
-        """Its flag of `costd run`."""
-        return "--" + self.name.replace(".", "-").replace("_", "-")
+        """Its flag of `costd run` and `costd hub`."""
+        return self.own_flag or "--" + self.name.replace(".", "-").replace("_", "-")
+
+    def default_of(self, mode: str) -> object:
+        """The default of a daemon of that mode."""
+        return self.hub_default if mode == HUB and self.hub_default is not None else self.default
 
     @property
     def shown_default(self) -> str:
@@ -70,178 +79,23 @@ class Setting:
         return self.default_text or str(self.default).lower()
 
 
-class _Said(NamedTuple):
-    """What an annotation of a Config field says about its setting."""
-
-    kind: Kind
-    default: object
-    doc: str
-    default_text: str = ""
-    secret: bool = False
-    in_file: bool = True
-
-
-@dataclass(frozen=True)
-class Grpc:
-    """The gRPC door."""
-
-    listen: Annotated[Address | None, _Said(Listener(may_be_off=True), "127.0.0.1:7430", "Where gRPC listens.")]
-    socket: Annotated[
-        Path | None,
-        _Said(
-            SocketPath(),
-            "auto",
-            'The unix socket for gRPC. "auto" is costd.sock in the data folder if that was given, else in the runtime '
-            "folder ($XDG_RUNTIME_DIR/costd, /run/costd as root), and a short hashed name where that is too long.",
-        ),
-    ]
-
-
-@dataclass(frozen=True)
-class Http:
-    """The HTTP door."""
-
-    listen: Annotated[Address, _Said(Listener(may_be_off=False), "127.0.0.1:7431", "Where HTTP listens.")]
-    allowed_hosts: Annotated[
-        tuple[str, ...],
-        _Said(
-            HostNames(),
-            [],
-            "Names, besides loopback's, that a request's Host may have. Anything else is refused, so that a web page "
-            "cannot reach the daemon by way of a browser.",
-            default_text="none",
-        ),
-    ]
-
-
-@dataclass(frozen=True)
-class Tls:
-    """The certificate of both doors."""
-
-    cert: Annotated[
-        Path | None,
-        _Said(FilePath(), None, "Certificate chain (PEM) of both doors; re-read when it changes.", default_text="none"),
-    ]
-    key: Annotated[
-        Path | None,
-        _Said(FilePath(), None, "Private key (PEM) of the certificate; re-read when it changes.", default_text="none"),
-    ]
-
-
-@dataclass(frozen=True)
-class Queue:
-    """What may wait for the disk."""
-
-    max_records: Annotated[
-        int,
-        _Said(
-            Whole(1, 10_000_000), 50_000, "Records that may wait to be written; one more is refused with a retry time."
-        ),
-    ]
-    max_bytes: Annotated[
-        int,
-        _Said(Size(1024, 16 << 30), 64 * _MIB, "Bytes of records that may wait to be written.", default_text="64 MiB"),
-    ]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a request may be."""
-
-    past_days: Annotated[int, _Said(Whole(0, 3650), 35, "How far back a record's timestamp may lie.")]
-    future_minutes: Annotated[int, _Said(Whole(0, 1440), 5, "How far ahead a record's timestamp may lie.")]
-    http_body_bytes: Annotated[int, _Said(Size(1024, 64 * _MIB), _MIB, "The largest HTTP body.", default_text="1 MiB")]
-
-
-@dataclass(frozen=True)
-class Retention:
-    """How long the ledger keeps what."""
-
-    # Request ids live in events: they must outlive every timestamp that is still accepted, or a late retry would
-    # count twice.
-    events_days: Annotated[
-        int,
-        _Said(
-            Whole(45, 36_500),
-            45,
-            "How long single records and their request ids are kept; always more than limits.past_days.",
-        ),
-    ]
-    rollups_days: Annotated[
-        int, _Said(Whole(45, 36_500), 400, "How long hourly totals are kept; at least retention.events_days.")
-    ]
-
-
-@dataclass(frozen=True)
-class Shutdown:
-    """How the daemon stops."""
-
-    grace_s: Annotated[
-        float,
-        _Said(Seconds(3600), 10, "How long a stop may take, in seconds: requests under way are answered within it."),
-    ]
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Room on the disk."""
-
-    reserve_bytes: Annotated[
-        int,
-        _Said(
-            Size(0, 1 << 40),
-            8 * _MIB,
-            "Disk space that records leave free, so that keys and other control writes still succeed.",
-            default_text="8 MiB",
-        ),
-    ]
-
-
-@dataclass(frozen=True)
-class Log:
-    """The log on stderr."""
-
-    level: Annotated[str, _Said(Choice(("debug", "info", "warning", "error")), "info", "The least that is logged.")]
-    format: Annotated[str, _Said(Choice(("text", "json")), "text", "Lines of text or of JSON.")]
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What Prometheus sees."""
-
-    labels: Annotated[
-        tuple[str, ...],
-        _Said(
-            Words(DIMENSIONS),
-            ["source_app", "team", "project", "provider", "model", "status"],
-            "The dimensions of a record that cost, tokens, requests and latency are shown by.",
-            default_text="source_app, team, project, provider, model, status",
-        ),
-    ]
-    max_series: Annotated[
-        int,
-        _Said(
-            Whole(1, 1_000_000),
-            2000,
-            "Series a metric may have (a histogram counts as one); what is beyond is summed up in the series other.",
-        ),
-    ]
-
-
 @dataclass(frozen=True)
 class Config:
-    """The effective configuration; each section's fields are settings, and `origins` says where each came from."""
+    """The effective configuration; each section's fields are settings, and `origins` says where each came from.
+
+    `mode` is SIDECAR or HUB: no setting, but what the daemon was started as.
+    """
 
     config: Annotated[
-        Path | None, _Said(FilePath(), None, "A TOML file to read settings from.", default_text="none", in_file=False)
+        Path | None, Said(FilePath(), None, "A TOML file to read settings from.", default_text="none", in_file=False)
     ]
     data_dir: Annotated[
         Path,
-        _Said(
+        Said(
             FilePath(),
             None,
             "The folder of the database and the admin key; made, for its owner alone, if it is missing.",
-            default_text="$XDG_STATE_HOME/costd or ~/.local/state/costd; /var/lib/costd as root",
+            default_text="$XDG_STATE_HOME/costd or ~/.local/state/costd; /var/lib/costd as root; costd-hub at a hub",
         ),
     ]
     grpc: Grpc
@@ -249,21 +103,24 @@ class Config:
     tls: Tls
     insecure: Annotated[
         bool,
-        _Said(Truth(), False, "Allow listening beyond loopback without TLS: keys and usage then travel in the clear."),
+        Said(Truth(), False, "Allow listening beyond loopback without TLS: keys and usage then travel in the clear."),
     ]
     auth: Annotated[
-        bool, _Said(Switch(), "on", 'Whether callers need a key. "off" only where nothing listens beyond loopback.')
+        bool, Said(Switch(), "on", 'Whether callers need a key. "off" only where nothing listens beyond loopback.')
     ]
+    hub: Hub
+    sync: Sync
     queue: Queue
     limits: Limits
     retention: Retention
     shutdown: Shutdown
     disk: Disk
+    storage: Storage
     log: Log
     metrics: Metrics
     ready_file: Annotated[
         Path | None,
-        _Said(
+        Said(
             FilePath(),
             None,
             "A file to write, once ready, with the addresses, the pid and the admin key's path as JSON.",
@@ -271,6 +128,7 @@ class Config:
         ),
     ]
     origins: Mapping[str, str]
+    mode: str
 
     def written(self, name: str) -> str:
         """The setting `name` as the user wrote it: its flag, its variable, or its key with the file's name."""
@@ -287,7 +145,7 @@ class Config:
         """`{name: {"value", "origin"}}` of every setting in JSON's types, secrets hidden."""
         return {
             setting.name: {
-                "value": _HIDDEN if setting.secret else setting.kind.show(self.value(setting.name)),
+                "value": _shown(setting, self.value(setting.name)),
                 "origin": self.origins.get(setting.name, "default"),
             }
             for setting in SETTINGS
@@ -310,10 +168,10 @@ class _Given(NamedTuple):
     folder: Path | None  # what a relative path is relative to
 
 
-def _members(struct: type) -> Iterator[tuple[str, type | _Said]]:
+def _members(struct: type) -> Iterator[tuple[str, type | Said]]:
     """The fields of a section: a section of its own, or what is said about the setting."""
     for name, annotation in get_type_hints(struct, include_extras=True).items():
-        said = [extra for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, _Said)]
+        said = [extra for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Said)]
         if said:
             yield name, said[0]
         elif is_dataclass(annotation) and isinstance(annotation, type):
@@ -322,7 +180,7 @@ def _members(struct: type) -> Iterator[tuple[str, type | _Said]]:
 
 def _walk(struct: type, prefix: str = "") -> Iterator[Setting]:
     for name, member in _members(struct):
-        if isinstance(member, _Said):
+        if isinstance(member, Said):
             yield Setting(prefix + name, *member)
         else:
             yield from _walk(member, f"{prefix}{name}.")
@@ -332,24 +190,37 @@ def _walk(struct: type, prefix: str = "") -> Iterator[Setting]:
 SETTINGS: tuple[Setting, ...] = tuple(_walk(Config))
 
 
-def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+def settings_of(mode: str) -> tuple[Setting, ...]:
+    """The settings that a daemon of that mode has: a hub belongs to no hub."""
+    return tuple(setting for setting in SETTINGS if mode == SIDECAR or not setting.name.startswith("hub."))
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    mode: str = SIDECAR,
+    to_run: bool = True,
+) -> Loaded:
     """The configuration from defaults < file < `environ` < `flags`.
 
     `flags` maps names ("grpc.listen") to text as typed, or to values of the setting's TOML type; None counts as not
-    given. `environ` is the process's own unless given. Raises ConfigError naming the setting as the user wrote it.
+    given. `environ` is the process's own unless given. Not `to_run`: it only serves to find a daemon, and the road to
+    a hub need not be complete, as its key may be known to the daemon alone. Raises ConfigError naming the setting as
+    the user wrote it.
     """
     environ = os.environ if environ is None else environ
     given, warnings = _from_environment(environ)
     given |= _from_flags(flags or {})
     if "config" in given:
         given = _from_file(_file_path(given["config"]), given["config"].written) | given
-    values = {setting.name: _read(setting, given.get(setting.name)) for setting in SETTINGS}
-    values["data_dir"] = values["data_dir"] or default_data_dir(environ)
+    values = {setting.name: _read(setting, given.get(setting.name), mode) for setting in SETTINGS}
+    values["data_dir"] = values["data_dir"] or default_data_dir(environ, mode)
     if values["grpc.socket"] is AUTO:
         values["grpc.socket"] = auto_socket(values["data_dir"], environ, explicit="data_dir" in given)
-    config = _build(values, {name: entry.written for name, entry in given.items()})
+    config = _build(values, {name: entry.written for name, entry in given.items()}, mode)
     _check(config)
-    return Loaded(config, warnings)
+    return Loaded(config, warnings + (_check_hub(config) if to_run else []))
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, _Given], list[str]]:
@@ -376,7 +247,7 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
 
 
 def _file_path(given: _Given) -> Path:
-    path: Path = _read(next(setting for setting in SETTINGS if setting.name == "config"), given)
+    path: Path = _read(next(setting for setting in SETTINGS if setting.name == "config"), given, SIDECAR)
     return path
 
 
@@ -412,9 +283,10 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _read(setting: Setting, given: _Given | None) -> Any:
+def _read(setting: Setting, given: _Given | None, mode: str) -> Any:
     if given is None:
-        return None if setting.default is None else setting.kind.read(setting.default, is_text=False)
+        default = setting.default_of(mode)
+        return None if default is None else setting.kind.read(default, is_text=False)
     try:
         value = setting.kind.read(given.raw, is_text=given.is_text)
     except (ValueError, TypeError, KeyError):
@@ -426,14 +298,18 @@ def _read(setting: Setting, given: _Given | None) -> Any:
     return value
 
 
-def _build(values: Mapping[str, Any], origins: Mapping[str, str]) -> Config:
+def _shown(setting: Setting, value: object) -> object:
+    return _HIDDEN if setting.secret and value is not None else setting.kind.show(value)
+
+
+def _build(values: Mapping[str, Any], origins: Mapping[str, str], mode: str) -> Config:
     def section(struct: type, prefix: str) -> dict[str, Any]:
         return {
-            name: values[prefix + name] if isinstance(member, _Said) else member(**section(member, f"{prefix}{name}."))
+            name: values[prefix + name] if isinstance(member, Said) else member(**section(member, f"{prefix}{name}."))
             for name, member in _members(struct)
         }
 
-    return Config(**section(Config, ""), origins=dict(origins))
+    return Config(**section(Config, ""), origins=dict(origins), mode=mode)
 
 
 def _check(config: Config) -> None:
@@ -448,9 +324,10 @@ def _check(config: Config) -> None:
 def _check_listeners(config: Config) -> None:
     listeners = {"grpc.listen": config.grpc.listen, "http.listen": config.http.listen}
     exposed = [name for name, address in listeners.items() if address is not None and not address.is_loopback]
-    if (config.tls.cert is None) != (config.tls.key is None):
-        name, other = ("tls.cert", "tls.key") if config.tls.key is None else ("tls.key", "tls.cert")
-        raise ConfigError(config.written(name), str(config.value(name)), f"needs {other} beside it")
+    _check_pair(config, "tls.cert", "tls.key")
+    if config.tls.client_ca is not None and config.tls.cert is None:
+        allowed = "needs tls.cert beside it: certificates of clients are asked for over TLS"
+        raise ConfigError(config.written("tls.client_ca"), str(config.tls.client_ca), allowed)
     if exposed and not config.auth:
         allowed = f'may be "off" only where nothing listens beyond loopback; {exposed[0]} is {listeners[exposed[0]]}'
         raise ConfigError(config.written("auth"), "off", allowed)
@@ -459,6 +336,35 @@ def _check_listeners(config: Config) -> None:
         raise ConfigError(config.written(exposed[0]), str(listeners[exposed[0]]), allowed)
     if config.grpc.listen == config.http.listen and config.http.listen.port:
         raise ConfigError(config.written("http.listen"), str(config.http.listen), "must differ from grpc.listen")
+
+
+def _check_hub(config: Config) -> list[str]:
+    """Sentences about what of the road to a hub is given in vain."""
+    hub = config.hub
+    given = [name for name in config.origins if name.startswith("hub.")]
+    if given and config.mode == HUB:
+        raise ConfigError(config.written(given[0]), "…", "must not be set: a hub belongs to no hub")
+    if hub.address is None:
+        return [f"{config.written(name)} is ignored: there is no {config.written('hub.address')}" for name in given]
+    if hub.key is not None and hub.key_file is not None:
+        allowed = "must not be given beside hub.key"
+        raise ConfigError(config.written("hub.key_file"), str(hub.key_file), allowed)
+    if hub.key is None and hub.key_file is None:
+        allowed = (
+            "needs a key beside it: COSTD_HUB_KEY or --hub-key-file, as `costd sources create` at the hub prints it"
+        )
+        raise ConfigError(config.written("hub.address"), str(hub.address), allowed)
+    if hub.plaintext and (at_fault := next((name for name in ("hub.ca", "hub.cert") if config.value(name)), None)):
+        raise ConfigError(config.written("hub.plaintext"), "true", f"must not be given beside {at_fault}")
+    _check_pair(config, "hub.cert", "hub.cert_key")
+    return []
+
+
+def _check_pair(config: Config, certificate: str, key: str) -> None:
+    """A certificate and its private key come together."""
+    if (config.value(certificate) is None) != (config.value(key) is None):
+        name, other = (certificate, key) if config.value(key) is None else (key, certificate)
+        raise ConfigError(config.written(name), str(config.value(name)), f"needs {other} beside it")
 
 
 def _check_ages(config: Config) -> None:

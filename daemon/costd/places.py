@@ -7,6 +7,7 @@ import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from costd.domain.errors import ConfigError
 
@@ -14,17 +15,22 @@ from costd.domain.errors import ConfigError
 AUTO_SOCKET_MAX_BYTES = 100
 
 
-def default_data_dir(environ: Mapping[str, str]) -> Path:
+#: What the folders of each mode are called: a hub and a sidecar can live on one machine.
+_NAMES = MappingProxyType({"sidecar": "costd", "hub": "costd-hub"})
+
+
+def default_data_dir(environ: Mapping[str, str], mode: str) -> Path:
     """The data folder of this account where none is named; ConfigError where it has no home to put one in."""
+    name = _NAMES[mode]
     if os.geteuid() == 0:
-        return Path("/var/lib/costd")
+        return Path("/var/lib") / name
     state = environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(state):  # the XDG specification: relative paths are to be ignored
-        return Path(state) / "costd"
+        return Path(state) / name
     home = environ.get("HOME") or _account_home()
     if not home:
         raise ConfigError("data_dir", None, "must be given with --data-dir: this account has no home folder")
-    return Path(home) / ".local/state/costd"
+    return Path(home) / ".local/state" / name
 
 
 def _account_home() -> str:
@@ -40,8 +46,8 @@ def auto_socket(data_dir: Path, environ: Mapping[str, str], *, explicit: bool) -
     runtime = _runtime_folder(environ)
     if not explicit and runtime is not None:
         # Only the account's usual data folder gets the plain name: HOME and XDG_STATE_HOME can make it another.
-        usual = data_dir in (Path("/var/lib/costd"), Path(_account_home()) / ".local/state/costd")
-        path = runtime / ("costd.sock" if usual else _hashed(data_dir))
+        usual = data_dir.parent in (Path("/var/lib"), Path(_account_home()) / ".local/state")
+        path = runtime / (f"{data_dir.name}.sock" if usual else _hashed(data_dir))
     else:
         path = beside
     for candidate in (path, (runtime or path.parent) / _hashed(data_dir)):

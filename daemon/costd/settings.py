@@ -16,6 +16,8 @@ SOCKET_PATH_MAX_BYTES = 103
 
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
 _SIZE_FACTORS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_DURATION = re.compile(r"(\d{1,12})\s*([smhd]?)", re.IGNORECASE | re.ASCII)
+_DURATION_FACTORS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -153,6 +155,40 @@ class Seconds:
     def show(self, value: object) -> object:
         """Without a fraction where there is none."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A duration in whole seconds, also as text with a unit ("90m", "24h", "3d")."""
+
+    low_s: int
+    high_s: int
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "DURATION"
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds and forms."""
+        return f'must be a duration from {self.low_s} to {self.high_s} seconds, like "90m", "24h", "3d" or a number'
+
+    def read(self, raw: object, *, is_text: bool) -> int:
+        """The seconds."""
+        if isinstance(raw, str):
+            match = _DURATION.fullmatch(_text(raw))
+            if match is None:
+                raise ValueError(raw)
+            raw = int(match[1]) * _DURATION_FACTORS_S[match[2].lower()]
+        return Whole(self.low_s, self.high_s).read(raw, is_text=False)
+
+    def show(self, value: object) -> object:
+        """With the largest unit up to hours that divides it."""
+        if not isinstance(value, int):
+            return value
+        unit = next(unit for unit in ("h", "m", "s") if value % _DURATION_FACTORS_S[unit] == 0)
+        return f"{value // _DURATION_FACTORS_S[unit]}{unit}"
 
 
 @dataclass(frozen=True)
@@ -335,6 +371,86 @@ class Listener:
     def show(self, value: object) -> object:
         """As it is written."""
         return "off" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The address of a daemon elsewhere."""
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "ADDR"
+
+    @property
+    def allowed(self) -> str:
+        """The forms."""
+        return 'must be "host:port" or "[ipv6]:port" with a port from 1 to 65535'
+
+    def read(self, raw: object, *, is_text: bool) -> Address:
+        """The address."""
+        address = Listener(may_be_off=False).read(raw, is_text=is_text)
+        if address is None or address.port == 0:
+            raise ValueError(raw)
+        return address
+
+    def show(self, value: object) -> object:
+        """As it is written."""
+        return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A text of one line; may be empty."""
+
+    max_chars: int
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "TEXT"
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f"must be a text of at most {self.max_chars} characters, without control characters"
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The text, without space at its ends."""
+        text = _text(raw)
+        if len(text) > self.max_chars or not text.isprintable():
+            raise ValueError(text)
+        return text
+
+    def show(self, value: object) -> object:
+        """Itself."""
+        return value
+
+
+@dataclass(frozen=True)
+class Token:
+    """A key as costd makes them."""
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "KEY"
+
+    @property
+    def allowed(self) -> str:
+        """Where it is from."""
+        return "must be a key as costd prints it"
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The key."""
+        text = _text(raw)
+        if not text or not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError
+        return text
+
+    def show(self, value: object) -> object:
+        """Itself; whoever shows it hides it."""
+        return value
 
 
 def read_path(raw: object) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from command_tree import COMMANDS
 from costd.cli import main
-from costd.config import CLIENT_VARIABLES, SETTINGS, load
+from costd.config import CLIENT_VARIABLES, HUB, SETTINGS, load, settings_of
 from costd.domain.series import DIMENSIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -67,6 +67,8 @@ def test_commands_share_their_options(name: str) -> None:
     given = flags(COMMANDS[name])
     if name in {"costd run", "costd config show"}:
         assert given >= SETTING_FLAGS
+    elif name == "costd hub":
+        assert given & SETTING_FLAGS == {setting.flag for setting in settings_of(HUB)}
     elif name in {"costd config init", "costd completion"}:
         assert not given & SHARED, "it asks no daemon"
     else:

@@ -11,7 +11,7 @@ from costd.cli.options import json_option, setting_options
 from costd.cli.output import print_json, print_table
 from costd.cli.sink import sink
 from costd.cli.suggestions import files
-from costd.config import Loaded
+from costd.config import SIDECAR, Loaded
 from costd.domain.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ def init(file: str, *, force: bool) -> None:
 
 
 @command.command("show", epilog="Example: costd config show --config /etc/costd/costd.toml")
-@setting_options
+@setting_options(SIDECAR)
 @json_option
 def show(loaded: Loaded, *, as_json: bool) -> None:
     """Print every setting's value and where it comes from, secrets hidden.

@@ -54,6 +54,7 @@ _CODES: tuple[tuple[type[CostdError], int], ...] = (
 COMMANDS = MappingProxyType(
     {
         "run": ("costd.cli.run", "Run the daemon in the foreground."),
+        "hub": ("costd.cli.hub", "Run a hub in the foreground."),
         "config": ("costd.cli.config", "Look at the configuration, or begin one."),
         "keys": ("costd.cli.keys", "Make, list and revoke keys."),
         "users": ("costd.cli.users", "List users, name them, assign them to teams."),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from costd.cli.suggestions import Suggest, comma_words, files, folders, words
-from costd.config import SETTINGS, Loaded, Setting, load
+from costd.config import SIDECAR, Loaded, Setting, load, settings_of
 from costd.settings import Choice, FilePath, SocketPath, Switch, Truth, Words
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -28,10 +28,11 @@ class Reach:
     key: str = ""
     ca: str | None = None
     plaintext: bool = False
+    mode: str = SIDECAR  # of the daemon it is where nothing else is said
 
     def load(self) -> Loaded:
         """The configuration that names the data folder."""
-        return load({"data_dir": self.data_dir, "config": self.config})
+        return load({"data_dir": self.data_dir, "config": self.config}, mode=self.mode, to_run=False)
 
 
 def daemon_options(command: _Command) -> _Command:
@@ -85,15 +86,19 @@ def daemon_options(command: _Command) -> _Command:
     return _with(with_reach, options)  # type: ignore[return-value]
 
 
-def setting_options(command: _Command) -> _Command:
-    """Give `command` a flag for every setting; it receives the effective configuration as `loaded`."""
+def setting_options(mode: str) -> Callable[[_Command], _Command]:
+    """Give a command a flag for every setting of that mode; it receives the effective configuration as `loaded`."""
+    settings = settings_of(mode)
 
-    @functools.wraps(command)
-    def with_config(**given: Any) -> Any:
-        flags = {setting.name: given.pop(_parameter(setting)) for setting in SETTINGS}
-        return command(loaded=load(flags), **given)
+    def decorated(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def with_config(**given: Any) -> Any:
+            flags = {setting.name: given.pop(_parameter(setting)) for setting in settings}
+            return command(loaded=load(flags, mode=mode), **given)
 
-    return _with(with_config, tuple(_option(setting) for setting in SETTINGS))  # type: ignore[return-value]
+        return _with(with_config, tuple(_option(setting) for setting in settings))  # type: ignore[return-value]
+
+    return decorated
 
 
 def _only_form(context: click.Context, parameter: click.Parameter, value: bool) -> bool:

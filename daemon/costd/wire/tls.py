@@ -11,29 +11,18 @@ from typing import NamedTuple
 import grpc
 
 from costd.domain.errors import ConfigError
+from costd.wire.pem import Stamp, Unusable, load_pair, read, stamp
 
 _log = logging.getLogger(__name__)
-
-#: What tells one version of a file from the next: inode, modification time in ns, size.
-_Stamp = tuple[int, int, int]
 
 
 class _Material(NamedTuple):
     """One version of the pair, proved to belong together."""
 
-    stamps: tuple[_Stamp, _Stamp]
+    stamps: tuple[Stamp, Stamp]
     certificate: bytes
     key: bytes
     context: ssl.SSLContext
-
-
-class _Unusable(Exception):
-    """A file that cannot be used: which, and why."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(reason)
-        self.path = path
-        self.reason = reason
 
 
 class TlsFiles:
@@ -46,10 +35,10 @@ class TlsFiles:
         """Read both; where they are no usable pair, ConfigError with `written("tls.cert")` or `written("tls.key")`."""
         self._certificate = certificate
         self._key = key
-        self._failed: tuple[_Stamp, _Stamp] | None = None
+        self._failed: tuple[Stamp, Stamp] | None = None
         try:
             self._material = self._load()
-        except _Unusable as error:
+        except Unusable as error:
             name = written("tls.key" if error.path == key else "tls.cert")
             raise ConfigError(name, str(error.path), f"must be a PEM file that can be used ({error.reason})") from None
         self._front = self._material.context
@@ -86,7 +75,7 @@ class TlsFiles:
             return False
         try:
             material = self._load()
-        except _Unusable as error:
+        except Unusable as error:
             self._failed = stamps
             _log.error(
                 "the new TLS files cannot be used; the certificate before stays in use",
@@ -102,32 +91,20 @@ class TlsFiles:
         connection.context = self._material.context
 
     def _load(self) -> _Material:
-        before = (_stamp(self._certificate), _stamp(self._key))
-        certificate, key = _read(self._certificate), _read(self._key)
+        before = (stamp(self._certificate), stamp(self._key))
+        certificate, key = read(self._certificate), read(self._key)
         context = _server_context()
-        try:
-            context.load_cert_chain(self._certificate, self._key, _no_password)
-        except (ssl.SSLError, OSError, _Encrypted) as error:
-            at_fault = self._key if b"PRIVATE KEY-----" not in key or isinstance(error, _Encrypted) else None
-            raise _Unusable(at_fault or self._certificate, _reason(error)) from error
-        if before != (_stamp(self._certificate), _stamp(self._key)):
-            raise _Unusable(self._certificate, "it changed while it was read")
+        load_pair(context, self._certificate, self._key)
+        if before != (stamp(self._certificate), stamp(self._key)):
+            raise Unusable(self._certificate, "it changed while it was read")
         return _Material(before, certificate, key, context)
 
-    def _stamps_or_none(self) -> tuple[_Stamp, _Stamp] | None:
+    def _stamps_or_none(self) -> tuple[Stamp, Stamp] | None:
         """None while a file is away: renewals may remove before they write."""
         try:
-            return _stamp(self._certificate), _stamp(self._key)
-        except _Unusable:
+            return stamp(self._certificate), stamp(self._key)
+        except Unusable:
             return None
-
-
-class _Encrypted(Exception):
-    """The key asks for a password, and a daemon has nobody to ask."""
-
-
-def _no_password() -> str:
-    raise _Encrypted
 
 
 def _server_context() -> ssl.SSLContext:
@@ -139,28 +116,3 @@ def _server_context() -> ssl.SSLContext:
 
 def _grpc_configuration(material: _Material) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _Unusable(path, error.strerror or str(error)) from error
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise _Unusable(path, error.strerror or str(error)) from error
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, _Encrypted):
-        return "the key is encrypted; costd needs one without a password"
-    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
-        return "certificate and key do not belong together"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "not PEM").replace("_", " ").lower()
-    return str(error)

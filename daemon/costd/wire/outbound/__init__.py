@@ -1,0 +1,1 @@
+"""What the daemon sends by itself: the calls to its hub."""
