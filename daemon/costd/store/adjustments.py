@@ -15,6 +15,7 @@ from costd.store.rows import insert_rows
 
 REPRICE = "reprice"
 VOID = "void"
+DUPLICATE = "duplicate"
 
 _COST = ROLLUP_AMOUNTS.index("cost_nano")
 _HOUR_MS = 3_600_000

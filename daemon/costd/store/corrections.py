@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from decimal import Decimal
 from typing import NamedTuple
 
 from costd.domain.money import NANO_PER_USD
-from costd.domain.rollup import ROLLUP_AMOUNTS
-from costd.store.adjustments import VOID, AdjustmentDraft, append_adjustments, corrected
+from costd.store.adjustments import VOID, append_adjustments
 from costd.store.commit import Commit, event_id_of
+from costd.store.effect import Effect, effect_of
 from costd.store.events import find_seq
 
 
@@ -81,38 +80,23 @@ def void_event(commit: Commit, org_id: int, wanted: str, reason: str, actor: str
     """
     connection = commit.connection
     seq = find_seq(connection, org_id, wanted)
-    row = connection.execute(_EVENT, (seq, org_id)).fetchone()
-    if seq is None or row is None:
+    standing = effect_of(connection, seq) if seq is not None else None
+    if seq is None or standing is None or standing.org_id != org_id:
         return None
-    at_ms, series_id, status, in_, out, read, write, reasoning, cost, latency, extra = row
-    held = corrected(connection, seq, seq).get(seq)
     event_id = event_id_of(connection, seq)
-    said = json.loads(extra) if extra else {}
-    unpriced, unrated = int(cost is None), int(bool(said.get("unrated")))
-    if held is not None:
-        cost, unpriced, unrated = (cost or 0) + held.cost_nano, unpriced + held.unpriced, unrated + held.unrated
-        if held.requests:
-            return Voided(event_id, _cost_taken_back(connection, seq), was_void=True)
-    amounts = {
-        "requests": 1,
-        "errors": int(status == "error"),
-        "input_tokens": in_,
-        "output_tokens": out,
-        "cache_read_tokens": read,
-        "cache_write_tokens": write,
-        "reasoning_tokens": reasoning,
-        "cost_nano": cost or 0,
-        "unpriced": unpriced,
-        "unrated": unrated,
-        "latency_ms": latency or 0,
-        "timed": int(latency is not None),
-    }
-    units = [(name, -Decimal(quantity)) for name, quantity in said.get("units", {}).items()]
-    made = begin_correction(commit, org_id, VOID, json.dumps({"event": f"{event_id:032x}"}), reason, actor, seq)
-    draft = AdjustmentDraft(seq, at_ms, series_id, [-amounts[name] for name in ROLLUP_AMOUNTS], units)
-    append_adjustments(commit, VOID, made.id, [draft])
+    if standing.is_void:
+        return Voided(event_id, _cost_taken_back(connection, seq), was_void=True)
+    reverse(commit, standing, VOID, reason, actor)
+    return Voided(event_id, standing.cost_nano, was_void=False)
+
+
+def reverse(commit: Commit, standing: Effect, kind: str, reason: str, actor: str) -> None:
+    """Append the adjustment that takes back everything an event adds to rollups now."""
+    event_id = event_id_of(commit.connection, standing.seq)
+    request = json.dumps({"event": f"{event_id:032x}"})
+    made = begin_correction(commit, standing.org_id, kind, request, reason, actor, standing.seq)
+    append_adjustments(commit, kind, made.id, [standing.reversed()])
     finish_correction(commit, made.id)
-    return Voided(event_id, None if unpriced else cost, was_void=False)
 
 
 def _cost_taken_back(connection: sqlite3.Connection, seq: int) -> int | None:
@@ -130,8 +114,3 @@ def _correction(row: tuple[int, ...]) -> Correction:
 
 
 _COLUMNS = "id, through_seq, done_seq, adjusted, up_usd, up_nano, down_usd, down_nano"
-_EVENT = (
-    "SELECT e.at_ms, e.series_id, s.status, e.input_tokens, e.output_tokens, e.cache_read_tokens, "
-    "e.cache_write_tokens, e.reasoning_tokens, e.cost_nano, e.latency_ms, e.extra "
-    "FROM event e JOIN series s ON s.id = e.series_id WHERE e.seq = ? AND s.org_id = ?"
-)

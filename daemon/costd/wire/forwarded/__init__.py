@@ -1,0 +1,1 @@
+"""What sidecars hand their hub, as bytes."""
