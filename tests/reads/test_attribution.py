@@ -21,7 +21,7 @@ from costd.services.reports import Reports
 from costd.services.usage_log import UsageLog
 from costd.store import totals
 from costd.store.attribution import column_of
-from costd.store.catalog import KINDS, PROJECT, TEAM, USER, Kind
+from costd.store.catalog_kinds import KINDS, PROJECT, TEAM, USER, Kind
 from costd.store.commit import Change
 from costd.store.reader import Readers
 from costd.store.sums import Wanted, sum_buckets, sum_by

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import compress, repeat
 from typing import Any, NamedTuple
 
 from costd.domain.errors import Conflict
 from costd.domain.series import Series
+from costd.store.column_sums import add_columns
 from costd.store.commit import Commit
 from costd.store.history import Content, caller_sources, content, find_event_ids, held_alike
 from costd.store.ledger import EVENT_COLUMNS, INTO_EVENT
@@ -33,7 +34,6 @@ OUTCOME_WORDS = {
     FORBIDDEN: "forbidden",
 }
 
-HOUR_MS = 3_600_000
 _NEW = (ACCEPTED, 0)
 #: Of a record that was stored without a request id: no fingerprint is like it.
 _NO_FINGERPRINT = b""
@@ -250,87 +250,8 @@ def _insert(commit: Commit, batch: ColumnBatch) -> int:
             if request_id
         ]
         insert_rows(commit.connection, INTO_REQUEST, 4, requests)
-    _add_to_rollups(commit, batch, numbers)
+    add_columns(commit, batch, numbers)
     return first_seq
-
-
-def _add_to_rollups(commit: Commit, batch: ColumnBatch, numbers: Mapping[int, int]) -> None:
-    """Sum the columns by hour and series."""
-    sums: dict[tuple[int, int], list[Any]] = {}
-    for key, *row in zip(_hours_and_series(batch), *batch.counts, batch.cost_nano, batch.latency_ms, strict=False):
-        held = sums.get(key)
-        if held is None:
-            sums[key] = [row]
-        else:
-            held.append(row)
-    unrated = _unrated_by_key(batch)
-    for (hour, at), rows in sums.items():
-        if len(rows) == 1 and not unrated:
-            _add_one_to_rollup(commit, hour, numbers[at], batch.series[at], rows[0])
-            continue
-        inputs, outputs, reads, writes, reasoning, costs, latencies = zip(*rows, strict=True)
-        series = batch.series[at]
-        priced = [cost for cost in costs if cost is not None]
-        timed = [latency for latency in latencies if latency is not None]
-        records = len(rows)
-        amounts = (
-            records,
-            records if series.status == "error" else 0,
-            sum(inputs),
-            sum(outputs),
-            sum(reads),
-            sum(writes),
-            sum(reasoning),
-            sum(priced),
-            records - len(priced),
-            unrated.get((hour, at), 0),
-            sum(timed),
-            len(timed),
-        )
-        commit.add_to_rollup(hour, numbers[at], series, amounts, timed)
-    _note_the_rest(commit, batch, numbers)
-
-
-def _add_one_to_rollup(commit: Commit, hour: int, number: int, series: Series, row: Sequence[Any]) -> None:
-    """The same for the only record of its hour and series, as most are where there are many series."""
-    in_, out, read, write, reasoning, cost, latency = row
-    error = 1 if series.status == "error" else 0
-    unpriced = 1 if cost is None else 0
-    timed = () if latency is None else (latency,)
-    amounts = (1, error, in_, out, read, write, reasoning, cost or 0, unpriced, 0, latency or 0, len(timed))
-    commit.add_to_rollup(hour, number, series, amounts, timed)
-
-
-def _hours_and_series(batch: ColumnBatch) -> Iterable[tuple[int, int]]:
-    first, last = min(batch.at_ms) // HOUR_MS, max(batch.at_ms) // HOUR_MS
-    if first == last:
-        return zip(repeat(first), batch.place, strict=False)
-    return zip([at_ms // HOUR_MS for at_ms in batch.at_ms], batch.place, strict=True)
-
-
-def _unrated_by_key(batch: ColumnBatch) -> dict[tuple[int, int], int]:
-    counts: dict[tuple[int, int], int] = {}
-    for at in batch.unrated:
-        key = (batch.at_ms[at] // HOUR_MS, batch.place[at])
-        counts[key] = counts.get(key, 0) + 1
-    return counts
-
-
-def _note_the_rest(commit: Commit, batch: ColumnBatch, numbers: Mapping[int, int]) -> None:
-    for at, units in batch.rare.items():
-        for unit, quantity in units:
-            commit.add_unit_to_rollup(batch.at_ms[at] // HOUR_MS, numbers[batch.place[at]], unit, quantity)
-    latest_ms = max(batch.at_ms)
-    if latest_ms == min(batch.at_ms):
-        for provider in {batch.series[at].provider for at in numbers}:
-            commit.heard_of(batch.org_id, provider, latest_ms)
-        return
-    newest: dict[int, int] = {}
-    for at, at_ms in zip(batch.place, batch.at_ms, strict=True):
-        if at_ms > newest.get(at, 0):
-            newest[at] = at_ms
-    for at, at_ms in newest.items():
-        commit.heard_of(batch.org_id, batch.series[at].provider, at_ms)
 
 
 def _outcome(
