@@ -18,6 +18,7 @@ import uvloop
 
 from costd import __version__, logs
 from costd.clock import Clock
+from costd.config import HUB
 from costd.domain.usage import TimeLimits
 from costd.metrics import Metrics
 from costd.notify import Manager
@@ -29,6 +30,7 @@ from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
 from costd.services.exports import Exports
 from costd.services.health import Health
+from costd.services.ledger_mode import settled_mode
 from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
@@ -36,14 +38,17 @@ from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
 from costd.services.services import Services
+from costd.services.sources import Sources
 from costd.services.spending import Spending
 from costd.services.tails import Tails
 from costd.services.unpriced import Unpriced
 from costd.services.upkeep import Upkeep
 from costd.services.usage_log import UsageLog
 from costd.store import runtime_file
+from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME, damaged
 from costd.store.folder import make_private
+from costd.store.hub_state import ensure_hub_state
 from costd.store.lock import FolderLock
 from costd.store.price_list import load_price_list
 from costd.store.reader import Readers
@@ -99,6 +104,8 @@ class Core:
         self.writer.start()
         try:
             self.readers = Readers(path, clock)
+            with self.readers.snapshot() as connection:
+                config = settled_mode(config, connection, offline=bool(local_token))
             prices = Prices(self.writer, self.readers, clock, installed)
             with self.readers.snapshot() as connection:
                 access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
@@ -132,6 +139,7 @@ class Core:
                 exports=Exports(self.readers, health),
                 tails=Tails(self.readers, self.writer, health),
                 health=health,
+                sources=self._sources(config, access, clock),
             )
             retention = RetentionLimits(
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
@@ -142,6 +150,13 @@ class Core:
             if self.writer.damaged:
                 raise damaged(path, self.writer.last_error) from error
             raise
+
+    def _sources(self, config: Config, access: Access, clock: Clock) -> Sources | None:
+        if config.mode != HUB:
+            return None
+        self.writer.submit(Change(ensure_hub_state)).wait()
+        with self.readers.snapshot() as connection:
+            return Sources(self.writer, self.readers, access, clock, connection)
 
     def close(self, timeout_s: float) -> bool:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""

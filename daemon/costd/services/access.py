@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from costd.clock import Clock
 from costd.domain.access import DEFAULT_ROLES, ROLES, Caller
-from costd.domain.errors import Forbidden, Invalid, Unauthenticated
+from costd.domain.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from costd.domain.ids import public_id
 from costd.domain.usage import check_string
 from costd.store.commit import Change, Commit
 from costd.store.keys import StoredKey, insert_key, load_keys, revoke_key, store_last_used
+from costd.store.orgs import OWN_ORG, find_org, org_name
 
 if TYPE_CHECKING:
     from costd.store.ticket import Ticket
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 SECRET_START = "ct_live_"  # noqa: S105 - the public beginning of every key
 PREFIX_LENGTH = len(SECRET_START) + 6
 _SECRET_BYTES = 32
-LOCAL_ORG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class NewKey:
     project: str = ""
     source_app: str = ""
     description: str = ""
+    organization: str = ""  # whom to make it for; "": the maker's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,11 @@ class Access:
         self._keys: dict[str, StoredKey] = {}
         self._callers: dict[bytes, Caller] = {}
         self._used_ms: dict[str, int] = {}
-        self._anonymous = Caller(LOCAL_ORG, "", "local", frozenset({"admin"}))
+        self._anonymous = Caller(OWN_ORG, "", "local", frozenset({"admin"}))
         if local_token:
             self._callers[_digest(local_token)] = self._anonymous
         for key in load_keys(connection):
-            self._take_over(key)
+            self.take_over(key)
 
     def authenticate(self, token: str | None) -> Caller:
         """The caller this secret stands for; without one, the local user where authentication is off."""
@@ -102,18 +103,20 @@ class Access:
         return caller
 
     def create_key(self, caller: Caller, new: NewKey) -> Ticket[CreatedKey]:
-        """Make a key in the caller's organization; needs admin."""
+        """Make a key in the caller's organization; needs admin. In another one: of the installation's own.
+
+        Raises Forbidden and Invalid; NotFound, from the ticket, where there is no such organization.
+        """
         caller.require("admin")
-        _check_new(new)
-        secret = new_secret()
-        key = self._stored(caller.org_id, new, secret)
+        drafted, secret = self.draft_key(new)
 
         def apply(commit: Commit) -> StoredKey:
+            key = replace(drafted, org_id=_org_of(commit, caller, new.organization))
             insert_key(commit, key, caller.key_id)
             return key
 
         return self._writer.submit(
-            Change(apply, after=self._take_over), lambda stored: CreatedKey(self._info(stored), secret)
+            Change(apply, after=self.take_over), lambda stored: CreatedKey(self._info(stored), secret)
         )
 
     def list_keys(self, caller: Caller) -> list[KeyInfo]:
@@ -132,7 +135,7 @@ class Access:
         def apply(commit: Commit) -> StoredKey:
             return revoke_key(commit, caller.org_id, wanted, caller.key_id)
 
-        return self._writer.submit(Change(apply, after=self._take_over), self._info)
+        return self._writer.submit(Change(apply, after=self.take_over), self._info)
 
     def has_admin_key(self) -> bool:
         """Whether there ever was an admin key, living or revoked."""
@@ -140,14 +143,14 @@ class Access:
 
     def first_admin_key(self, secret: str) -> Ticket[CreatedKey]:
         """Make `secret` an admin key."""
-        key = self._stored(LOCAL_ORG, NewKey("admin", ("admin",), description="made at the first start"), secret)
+        key = self._stored(OWN_ORG, NewKey("admin", ("admin",), description="made at the first start"), secret)
 
         def apply(commit: Commit) -> StoredKey:
             insert_key(commit, key, "")
             return key
 
         return self._writer.submit(
-            Change(apply, after=self._take_over), lambda stored: CreatedKey(self._info(stored), secret)
+            Change(apply, after=self.take_over), lambda stored: CreatedKey(self._info(stored), secret)
         )
 
     def flush_last_used(self) -> Ticket[None] | None:
@@ -159,6 +162,12 @@ class Access:
             if key_id in self._keys:
                 self._keys[key_id] = _used_at(self._keys[key_id], used_ms)
         return self._writer.submit(Change(lambda commit: store_last_used(commit, used)))
+
+    def draft_key(self, new: NewKey) -> tuple[StoredKey, str]:
+        """A key of the installation's own organization that is stored nowhere yet, and its secret."""
+        _check_new(new)
+        secret = new_secret()
+        return self._stored(OWN_ORG, new, secret), secret
 
     def _stored(self, org_id: int, new: NewKey, secret: str) -> StoredKey:
         now_ms = self.clock.now_ms()
@@ -176,7 +185,8 @@ class Access:
             created_ms=now_ms,
         )
 
-    def _take_over(self, key: StoredKey) -> None:
+    def take_over(self, key: StoredKey) -> None:
+        """Let a key be in force, or be so no more, as it is on disk now."""
         self._keys[key.id] = key
         if key.revoked_ms is None:
             self._callers[key.digest] = Caller(
@@ -201,6 +211,18 @@ class Access:
         )
 
 
+def _org_of(commit: Commit, caller: Caller, name: str) -> int:
+    """The number of the organization that the caller makes a key for."""
+    if not name or name == org_name(commit.connection, caller.org_id):
+        return caller.org_id
+    if caller.org_id != OWN_ORG:
+        raise Forbidden("a key for another organization takes a key of the installation's own organization")
+    found = find_org(commit.connection, name)
+    if found is None:
+        raise NotFound(f'there is no organization "{name}"; `costd sources create SOURCE --org "{name}"` makes one')
+    return found
+
+
 def new_secret() -> str:
     """A new key's secret: ct_live_ and 256 random bits."""
     return SECRET_START + secrets.token_urlsafe(_SECRET_BYTES)
@@ -218,7 +240,7 @@ def check_binding(bound: str, said: str, field: str, key_name: str) -> str:
 def _check_new(new: NewKey) -> None:
     if not new.name:
         raise Invalid("name", "must say what the key is for")
-    for field in ("name", "team", "project", "source_app", "description"):
+    for field in ("name", "team", "project", "source_app", "description", "organization"):
         check_string(getattr(new, field), field)
     for role in new.roles:
         if role not in ROLES:

@@ -19,6 +19,7 @@ from costd.services.price_checks import check_table
 from costd.store import price_state
 from costd.store.commit import Change, Commit
 from costd.store.keys import append_audit
+from costd.store.orgs import OWN_ORG, find_org
 from costd.store.price_list import PriceList
 from costd.store.price_sources import FILE
 from costd.store.price_state import HeldTable, PriceState
@@ -27,9 +28,6 @@ from costd.store.reader import Readers
 if TYPE_CHECKING:
     from costd.store.ticket import Ticket
     from costd.store.writer import Writer
-
-#: The organization of whoever runs the installation: its admins set prices for everybody, and for any organization.
-OWN_ORG = 1
 
 #: How long a change of prices may take to get to the disk.
 WRITE_TIMEOUT_S = 30.0
@@ -144,10 +142,10 @@ class Prices:
     def org_id(self, caller: Caller, name: str) -> int:
         """The number of an organization that the caller may see. Raises Invalid."""
         with self._readers.snapshot() as connection:
-            row = connection.execute("SELECT id FROM org WHERE name = ?", (name,)).fetchone()
-        if row is None or (row[0] != caller.org_id and caller.org_id != OWN_ORG):
+            found = find_org(connection, name)
+        if found is None or (found != caller.org_id and caller.org_id != OWN_ORG):
             raise Invalid("org", f'there is no organization "{name[:64]}" that this key may see')
-        return int(row[0])
+        return found
 
     def write(self, apply: Callable[[Commit], _Made]) -> _Made:
         """Carry out a change; everything is priced by the prices it makes, if any, when this returns. Blocks."""

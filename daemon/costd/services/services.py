@@ -20,6 +20,7 @@ from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
+from costd.services.sources import Sources
 from costd.services.spending import Spending
 from costd.services.tails import Tails
 from costd.services.unpriced import Unpriced
@@ -50,3 +51,5 @@ class Services:
     exports: Exports
     tails: Tails
     health: Health
+    #: At a hub.
+    sources: Sources | None

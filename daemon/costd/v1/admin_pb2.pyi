@@ -91,6 +91,7 @@ class CreateKeyRequest(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     SOURCE_APP_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """At most 256 characters; need not be unique."""
     team: _builtins.str
@@ -101,6 +102,8 @@ class CreateKeyRequest(_message.Message):
     """The application to bind it to."""
     description: _builtins.str
     """What it is for; at most 256 characters."""
+    organization: _builtins.str
+    """The organization to make it for, by name; empty: the caller's own. Any other needs a key of the installation's own."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"ingest", "read", "admin", "source"; ingest and read when empty."""
@@ -114,10 +117,11 @@ class CreateKeyRequest(_message.Message):
         project: _builtins.str = ...,
         source_app: _builtins.str = ...,
         description: _builtins.str = ...,
+        organization: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "project", b"project", "roles", b"roles", "source_app", b"source_app", "team", b"team"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "organization", b"organization", "project", b"project", "roles", b"roles", "source_app", b"source_app", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

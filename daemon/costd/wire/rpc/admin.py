@@ -42,6 +42,7 @@ class AdminService:
             project=request.project,
             source_app=request.source_app,
             description=request.description,
+            organization=request.organization,
         )
         try:
             created = self._services.access.create_key(caller, new).wait(WRITE_TIMEOUT_S)

@@ -27,6 +27,7 @@ from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.prices import PricesService
 from costd.wire.rpc.query import QueryService
 from costd.wire.rpc.records import RecordsService
+from costd.wire.rpc.sources import SourcesService
 from costd.wire.rpc.stream import RecordStream
 from costd.wire.rpc.unix_socket import SocketFile
 from costd.wire.rpc.usage import UsageService
@@ -133,6 +134,7 @@ class RpcServer:
                 CatalogService(services.catalog, services.catalog_lists),
                 CorrectionService(services.repricing),
                 PricesService(services.prices, services.price_rules, services.unpriced),
+                SourcesService(services),
             ),
             **self._open_methods(),
         }

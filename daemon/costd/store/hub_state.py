@@ -1,0 +1,58 @@
+"""What a hub's ledger knows of itself as a hub: its lineage, and counters of what its sources must be told."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import NamedTuple
+
+from costd.store.commit import Commit
+
+EPOCH_BYTES = 16
+_HOUR_MS = 3_600_000
+
+
+class HubState(NamedTuple):
+    """The state of a hub.
+
+    `epoch` is 16 random bytes, others once the ledger went back in time; the versions count changes of keys and of the
+    quarantine; the ids of commits received before `ids_from_ms` (UTC milliseconds) may have been forgotten.
+    """
+
+    epoch: bytes
+    keys_version: int
+    quarantine_version: int
+    ids_from_ms: int
+
+
+def read_hub_state(connection: sqlite3.Connection) -> HubState | None:
+    """The state; None where this ledger never was a hub's."""
+    row = connection.execute("SELECT epoch, keys_version, quarantine_version, ids_from_ms FROM hub_state").fetchone()
+    return None if row is None else HubState(*row)
+
+
+def has_joined_hub(connection: sqlite3.Connection) -> bool:
+    """Whether this ledger is of a sidecar that has joined a hub."""
+    return connection.execute("SELECT 1 FROM hub_link").fetchone() is not None
+
+
+def ensure_hub_state(commit: Commit) -> HubState:
+    """The state, which the first call on a ledger makes."""
+    held = read_hub_state(commit.connection)
+    if held is not None:
+        return held
+    # A ledger that was a daemon's of its own may have deleted records already.
+    (gone_before_hour,) = commit.connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()
+    made = HubState(os.urandom(EPOCH_BYTES), 0, 0, gone_before_hour * _HOUR_MS)
+    commit.connection.execute(
+        "INSERT INTO hub_state (id, epoch, keys_version, quarantine_version, ids_from_ms) VALUES (1, ?, ?, ?, ?)", made
+    )
+    return made
+
+
+def renew_hub_epoch(commit: Commit) -> HubState:
+    """Begin another lineage; the state after that."""
+    held = ensure_hub_state(commit)
+    renewed = held._replace(epoch=os.urandom(EPOCH_BYTES))
+    commit.connection.execute("UPDATE hub_state SET epoch = ?", (renewed.epoch,))
+    return renewed
