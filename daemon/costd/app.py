@@ -104,8 +104,7 @@ class Core:
         self.writer.start()
         try:
             self.readers = Readers(path, clock)
-            with self.readers.snapshot() as connection:
-                config = settled_mode(config, connection, offline=bool(local_token))
+            config = settled_mode(config, self.readers, offline=bool(local_token))
             prices = Prices(self.writer, self.readers, clock, installed)
             with self.readers.snapshot() as connection:
                 access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
@@ -155,8 +154,7 @@ class Core:
         if config.mode != HUB:
             return None
         self.writer.submit(Change(ensure_hub_state)).wait()
-        with self.readers.snapshot() as connection:
-            return Sources(self.writer, self.readers, access, clock, connection)
+        return Sources(self.writer, self.readers, access, clock)
 
     def close(self, timeout_s: float) -> bool:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""

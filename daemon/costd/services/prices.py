@@ -143,7 +143,7 @@ class Prices:
         """The number of an organization that the caller may see. Raises Invalid."""
         with self._readers.snapshot() as connection:
             found = find_org(connection, name)
-        if found is None or (found != caller.org_id and caller.org_id != OWN_ORG):
+        if found is None or caller.org_id not in {found, OWN_ORG}:
             raise Invalid("org", f'there is no organization "{name[:64]}" that this key may see')
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,17 +76,14 @@ class SourceReport(NamedTuple):
 class Sources:
     """Knows every source by its key."""
 
-    def __init__(
-        self, writer: Writer, readers: Readers, access: Access, clock: Clock, connection: sqlite3.Connection
-    ) -> None:
+    def __init__(self, writer: Writer, readers: Readers, access: Access, clock: Clock) -> None:
         self._writer = writer
         self._readers = readers
         self._access = access
         self._clock = clock
-        self._by_key: dict[str, KnownSource] = {}
         self._live: Callable[[], Mapping[int, LiveSource]] = dict
-        for source in load_sources(connection):
-            self._by_key[source.key_id] = source
+        with readers.snapshot() as connection:
+            self._by_key = {source.key_id: source for source in load_sources(connection)}
 
     def read_live_from(self, live: Callable[[], Mapping[int, LiveSource]]) -> None:
         """Take what is known of sources in memory, by their numbers, from `live`."""
@@ -179,10 +175,11 @@ class Sources:
         return [_report(known[stored.id], stored, live.get(stored.id), now_ms) for stored in states]
 
 
-def sources_of(sources: Sources | None) -> Sources:
-    """The sources of this hub; Forbidden where it is none."""
+def sources_of(sources: Sources | None, caller: Caller) -> Sources:
+    """The sources of this hub, for an admin; NotFound where it is none."""
+    caller.require("admin")
     if sources is None:
-        raise Forbidden("this daemon is a sidecar; sources belong to a hub (`costd hub`)")
+        raise NotFound("this daemon is a sidecar; sources belong to a hub (`costd hub`)")
     return sources
 
 

@@ -21,7 +21,7 @@ class SourcesService:
 
     def create_source(self, caller: Caller, request: pb.CreateSourceRequest) -> pb.CreateSourceResponse:
         """Make a source and its key; returns once it may join."""
-        made = sources_of(self._sources).create(caller, request.name, tuple(request.organizations))
+        made = sources_of(self._sources, caller).create(caller, request.name, tuple(request.organizations))
         return pb.CreateSourceResponse(
             id=made.source.public_id,
             name=made.source.name,
@@ -31,11 +31,11 @@ class SourcesService:
 
     def list_sources(self, caller: Caller, _request: pb.ListSourcesRequest) -> pb.ListSourcesResponse:
         """Every source, and how far it has come."""
-        return pb.ListSourcesResponse(sources=map(_source, sources_of(self._sources).list(caller)))
+        return pb.ListSourcesResponse(sources=map(_source, sources_of(self._sources, caller).list(caller)))
 
     def forget_source(self, caller: Caller, request: pb.ForgetSourceRequest) -> pb.Source:
         """Forget a source; returns once nobody gets in with its key."""
-        return _source(sources_of(self._sources).forget(caller, request.id))
+        return _source(sources_of(self._sources, caller).forget(caller, request.id))
 
 
 def _source(report: SourceReport) -> pb.Source:
