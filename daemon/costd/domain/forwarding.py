@@ -16,6 +16,9 @@ FORMAT = 1
 #: A clock further off than this makes budgets and reports of the two ends differ noticeably.
 MAX_SKEW_MS = 5_000
 
+#: In place of a range's last number where its content alone says it.
+ANY_END = 0
+
 #: The seal before the first of an epoch.
 NO_SEAL = b""
 
@@ -197,6 +200,34 @@ class Stand(NamedTuple):
     epoch_first: int
     acknowledged: int
     hub_epoch: bytes
+
+
+class Waiting(NamedTuple):
+    """What waits at a source: how many records, when the oldest was received, and up to when everything is at the hub.
+
+    Times in UTC milliseconds of the source's clock; None where nothing waits, or nothing was ever forwarded.
+    """
+
+    records: int = 0
+    oldest_ms: int | None = None
+    forwarded_ms: int | None = None
+
+
+class Hello(NamedTuple):
+    """What a source says first: who it is and where it stands. `name` is "" where it does not care.
+
+    `incarnation` is random for each start of its process; `reconnects` where this process was connected before.
+    """
+
+    version: str
+    form: int
+    host: str
+    name: str
+    time_ms: int
+    stand: Stand
+    incarnation: bytes
+    reconnects: bool
+    waiting: Waiting
 
 
 class Welcome(NamedTuple):

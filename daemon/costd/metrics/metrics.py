@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from costd import __version__
 from costd.domain.rollup import AdjustmentCounts, LabelledLatencies, LabelledTotals, Sums
 from costd.metrics.counters import Counter, Histogram, MoneyCounter
+from costd.metrics.forwarding import ForwardingMetrics, HubMetrics
 from costd.metrics.gauges import Readings, gauges
 from costd.metrics.usage import UsageByLabels
 
@@ -44,6 +45,8 @@ class Metrics(Collector):
             "costd_commit_duration_seconds", "Time of COMMIT with its fsync.", _COMMIT_SECONDS
         )
         self._commit_records = Histogram("costd_commit_records", "Records in a transaction.", _COMMIT_RECORDS)
+        self.forwarding = ForwardingMetrics()
+        self.hub = HubMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -141,6 +144,8 @@ class Metrics(Collector):
         for held in vars(self).values():
             if isinstance(held, Counter | Histogram):
                 yield held.family()
+        yield from self.forwarding.families()
+        yield from self.hub.families()
         build = GaugeMetricFamily("costd_build_info", "1, with what runs.", labels=("version", "prices"))
         build.add_metric((__version__, self._price_version()), 1)
         yield build

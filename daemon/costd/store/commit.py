@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from costd.domain.days import month_of_hour
+from costd.domain.forwarding import CommitSpan
 from costd.domain.ids import new_commit_id
 from costd.domain.money import NANO_PER_USD, round_half_even
 from costd.domain.rollup import ROLLUP_AMOUNTS, AdjustmentCounts, Sums
@@ -89,14 +90,22 @@ class Commit:
         self.next_seq += count
         return seq
 
-    def adopt(self, commit_id: int, items: int) -> int:
-        """Take over a commit of another ledger whole, under its own id; the number that its first item has here."""
+    def adopt(self, spans: Sequence[CommitSpan]) -> list[tuple[int, int]]:
+        """Take over commits of another ledger whole, each under its own id: (its first number there, and here)."""
+        if not spans:
+            return []
         self._end_piece()
-        first_seq = self.take_seqs(items)
-        self._insert_row(first_seq, commit_id, items)
+        places = []
+        rows = []
+        for span in spans:
+            here = self.take_seqs(span.items)
+            places.append((span.first, here))
+            rows.append((here, span.id.to_bytes(16, "big"), self.now_ms, span.items))
+        insert_rows(self.connection, _INTO_COMMIT, 4, rows)
+        self.proof_id = spans[-1].id
         self.id = new_commit_id(self.now_ms)
         self.first_seq = self.next_seq
-        return first_seq
+        return places
 
     def mark(self) -> Mark:
         """Where the commit stands; for rewind()."""
@@ -159,14 +168,9 @@ class Commit:
     def _end_piece(self) -> None:
         """Write the row of what was numbered since the last adopted commit."""
         if self.next_seq > self.first_seq:
-            self._insert_row(self.first_seq, self.id, self.next_seq - self.first_seq)
-
-    def _insert_row(self, first_seq: int, commit_id: int, items: int) -> None:
-        self.connection.execute(
-            "INSERT INTO ledger_commit (first_seq, id, at_ms, items) VALUES (?, ?, ?, ?)",
-            (first_seq, commit_id.to_bytes(16, "big"), self.now_ms, items),
-        )
-        self.proof_id = commit_id
+            row = (self.first_seq, self.id.to_bytes(16, "big"), self.now_ms, self.next_seq - self.first_seq)
+            insert_rows(self.connection, _INTO_COMMIT, 4, [row])
+            self.proof_id = self.id
 
     def _add_to_rollups(self, rows: list[tuple[int, ...]]) -> None:
         """Add rows of (hour, series_id, amounts) to hours, and to what folded hours are in already."""
@@ -208,6 +212,7 @@ AMOUNT_COLUMNS = (
     "requests, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, "
     "cost_usd, cost_nano, unpriced, unrated, latency_ms, timed"
 )
+_INTO_COMMIT = "INSERT INTO ledger_commit (first_seq, id, at_ms, items)"
 _INTO_ROLLUP = f"INSERT INTO rollup (hour, series_id, {AMOUNT_COLUMNS})"
 _INTO_ROLLUP_MONTH = f"INSERT INTO rollup_month (month, series_id, {AMOUNT_COLUMNS})"
 _INTO_ROLLUP_DAY = f"INSERT INTO rollup_day (day, series_id, {AMOUNT_COLUMNS})"

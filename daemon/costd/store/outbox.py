@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from costd.domain.forwarding import EPOCH_BYTES, NO_SEAL, Lost, Sealed, SetAside
-from costd.domain.money import NANO_PER_USD
 from costd.store.adjustments import DUPLICATE
 from costd.store.catalog_log import log_everything
 from costd.store.commit import Commit
 from costd.store.event_blocks import BLOCK_EVENTS
+from costd.store.quarantine import Held, insert_quarantined
 from costd.store.taken_back import take_back
 
 #: Seals kept after their ranges were acknowledged: what a hub that lost its last moments may still refer to.
@@ -146,19 +146,20 @@ def _heard_of(commit: Commit, position: Position, told: SetAside) -> None:
     if told.is_duplicate:
         take_back(commit, told.first, told.last, DUPLICATE, "the hub had it from another source")
         return
-    commit.connection.execute(
-        "INSERT INTO quarantine (id, source_id, epoch, first_seq, last_seq, records, cost_usd, cost_nano, reason, "
-        "format, content, at_ms, state, settled_ms, ordered, version) "
-        "VALUES (?, NULL, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, 'held', NULL, '', 0) ON CONFLICT DO NOTHING",
-        (
-            told.quarantine_id,
-            position.epoch,
-            told.first,
-            told.last,
-            told.records,
-            *divmod(told.cost_nano, NANO_PER_USD),
-            told.reason,
-            commit.now_ms,
+    insert_quarantined(
+        commit,
+        Held(
+            id=told.quarantine_id,
+            source_id=None,
+            epoch=position.epoch,
+            first_seq=told.first,
+            last_seq=told.last,
+            records=told.records,
+            cost_nano=told.cost_nano,
+            reason=told.reason,
+            format=0,
+            content=None,
+            at_ms=commit.now_ms,
         ),
     )
 

@@ -97,6 +97,14 @@ def touch_source(commit: Commit, source_id: int, host: str, version: str, seen_m
     )
 
 
+def note_forwarded(commit: Commit, source_id: int, forwarded_ms: int | None) -> None:
+    """Note up to when, by its own clock, everything that a source received is here."""
+    if forwarded_ms is not None:
+        commit.connection.execute(
+            "UPDATE source SET forwarded_ms = max(coalesce(forwarded_ms, 0), ?) WHERE id = ?", (forwarded_ms, source_id)
+        )
+
+
 _STATES = """
     SELECT source.id, source.created_ms, host, version, seen_ms, clock_skew_ms, records, duplicates,
         (SELECT revoked_ms FROM api_key WHERE api_key.id = key_id),

@@ -126,11 +126,18 @@ class Writer:
         records = max(1, len(batch.place))
         return self.queue.put(Ticket(batch, CHANGE_BYTES + records * COLUMN_RECORD_BYTES, convert, records))
 
-    def submit(self, change: Change, convert: Callable[[Any], T] = lambda outcome: outcome) -> Ticket[T]:
-        """Queue any other write."""
+    def submit(
+        self,
+        change: Change,
+        convert: Callable[[Any], T] = lambda outcome: outcome,
+        *,
+        size: int = CHANGE_BYTES,
+        records: int = 1,
+    ) -> Ticket[T]:
+        """Queue any other write; one that brings records along says how many, and their bytes."""
         if self._records_refused is not None and not change.control:
             raise self._fresh(self._records_refused)
-        return self.queue.put(Ticket(change, CHANGE_BYTES, convert))
+        return self.queue.put(Ticket(change, size, convert, records))
 
     def stop(self, timeout_s: float) -> bool:
         """Take nothing more, commit what was accepted, fold the log into the database, close.

@@ -37,7 +37,7 @@ _MAX_INT = (1 << 63) - 1
 
 
 def decode(batch: Sealed) -> Range:
-    """What a batch holds. Raises Invalid, naming what is wrong with it."""
+    """What a batch holds; its last number may be ANY_END. Raises Invalid, naming what is wrong with it."""
     if not 1 <= batch.form <= FORMAT:
         raise Invalid("batch.format", f"is {batch.form}; this hub reads forms up to {FORMAT}: upgrade the hub first")
     content = _content(batch.content)
@@ -45,7 +45,7 @@ def decode(batch: Sealed) -> Range:
     commits = _commits(content.commits, batch)
     held = Range(
         batch.first,
-        batch.last,
+        commits[-1].last,
         list(content.organizations),
         [_series(each, orgs) for each in content.series],
         [PriceSource(each.kind, each.version, each.table_digest) for each in content.price_sources],
@@ -91,7 +91,7 @@ def _commits(said: hub_pb2.ForwardCommits, batch: Sealed) -> list[CommitSpan]:
         if commit.id & MAX_ORDINAL or not 0 < commit.items <= MAX_ORDINAL:
             raise Invalid("batch.content.commits", "must have ids of costd's, and at least one item each")
     is_whole = all(earlier.last + 1 == later.first for earlier, later in pairwise(commits))
-    if not is_whole or commits[0].first < batch.first or commits[-1].last != batch.last:
+    if not is_whole or commits[0].first < batch.first or commits[-1].last != (batch.last or commits[-1].last):
         raise Invalid("batch.content.commits", f"must cover the range {batch.first} to {batch.last} without a gap")
     return commits
 
