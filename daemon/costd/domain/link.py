@@ -10,6 +10,22 @@ REFUSED = "refused"
 AWAY = "away"
 
 
+class LinkBroken(Exception):
+    """The road to the hub cannot be used now: why, in words.
+
+    `refused` where the hub does not take this sidecar, `retry_after_s` where it said when to come again. `reason` is
+    one word for metrics.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str = "away", refused: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.refused = refused
+        self.retry_after_s = retry_after_s
+
+
 class LinkReport(NamedTuple):
     """The state of the road; times in UTC milliseconds, None where it has not happened.
 

@@ -116,11 +116,8 @@ def retry(commit: Commit, sender: Sender, held: Range, window: tuple[int, int]) 
     """
     layout = _Layout(commit, held, sender, is_first=True)
     reasons = unfit(held, _foreign(held, sender.orgs))
-    outside = [seq for seq in held.events.seq if not window[0] <= seq <= window[1]]
-    layout.taken.update(outside)
-    fates = apply_records(
-        commit, held, layout.places, sender.orgs, unfit(held, _foreign(held, sender.orgs)), layout.taken
-    )
+    layout.taken.update(seq for seq in held.events.seq if not window[0] <= seq <= window[1])
+    fates = apply_records(commit, held, layout.places, sender.orgs, reasons, layout.taken)
     apply_items(commit, held, sender.orgs, layout.known, fates.out)
     commit.tally[DOOR, "accepted"] += fates.kept
     return Counter(kept=fates.kept, duplicate=len(fates.duplicates), quarantined=len(fates.unfit))
