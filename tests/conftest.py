@@ -20,6 +20,15 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         assert running.stop() == 0, running.log
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A hub shared by the tests of one module; none of them may assume an empty ledger."""
+    running = harness.start(tmp_path_factory.mktemp("costd") / "hub", command="hub")
+    yield running
+    if running.process.poll() is None:
+        assert running.stop() == 0, running.log
+
+
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons of a test's own, as `launch("--flag", name="data", env={}, command="hub")`.

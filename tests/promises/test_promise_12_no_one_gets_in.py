@@ -68,6 +68,7 @@ NEEDS = {
         "POST /api/prices",
         "PUT /api/prices/{id}",
         "DELETE /api/prices/{id}",
+        "GET /api/sources",
     ],
 }
 METHODS = {"ingest": USAGE, "read": QUERY, "admin": ADMIN}

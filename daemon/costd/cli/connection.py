@@ -6,12 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
 from costd.cli.options import Reach
-from costd.config import Config
+from costd.config import HUB, SIDECAR, Config
 from costd.domain.errors import (
     ConfigError,
     CostdError,
@@ -33,6 +34,9 @@ _PAUSE_S = 0.1
 
 #: Enough for any answer but that of a check, which reads the whole ledger.
 ANSWER_S = 60.0
+
+#: What starts a daemon of each mode.
+_STARTED_BY = MappingProxyType({SIDECAR: "run", HUB: "hub"})
 
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy from the environment has no business between us and a daemon
@@ -155,7 +159,8 @@ def _local(reach: Reach, stack: contextlib.ExitStack, *, create: bool) -> Target
 def _offline(config: Config, stack: contextlib.ExitStack, *, create: bool) -> Target:
     if not create and not ledger_file.is_there(config.data_dir):
         allowed = (
-            "must hold a ledger; `costd run` makes one, or name another folder with --data-dir, a daemon with --address"
+            f"must hold a ledger; `costd {_STARTED_BY[config.mode]}` makes one, or name another folder with "
+            "--data-dir, a daemon with --address"
         )
         raise ConfigError(config.written("data_dir"), str(config.data_dir), allowed)
     from costd import app  # noqa: PLC0415 - the whole daemon, needed only where none is running

@@ -45,6 +45,7 @@ def command() -> None:
 @click.option("--project", default="", metavar="PROJECT", help="Every record with this key is this project's.")
 @click.option("--source-app", default="", metavar="APP", help="Every record with this key is this application's.")
 @click.option("--description", default="", metavar="TEXT", help="A note for people.")
+@click.option("--org", default="", metavar="ORG", help="The organization to make it for. [default: the maker's own]")
 @daemon_options
 @json_option
 def create(
@@ -54,6 +55,7 @@ def create(
     project: str,
     source_app: str,
     description: str,
+    org: str,
     reach: Reach,
     *,
     as_json: bool,
@@ -69,6 +71,7 @@ def create(
         project=project,
         source_app=source_app,
         description=description,
+        organization=org,
     )
     with connected(reach, create=True) as daemon:
         made: admin_pb2.CreateKeyResponse = daemon.ask(daemon.admin.CreateKey, request)

@@ -57,6 +57,7 @@ COMMANDS = MappingProxyType(
         "hub": ("costd.cli.hub", "Run a hub in the foreground."),
         "config": ("costd.cli.config", "Look at the configuration, or begin one."),
         "keys": ("costd.cli.keys", "Make, list and revoke keys."),
+        "sources": ("costd.cli.sources", "Make, list and forget the sidecars of a hub."),
         "users": ("costd.cli.users", "List users, name them, assign them to teams."),
         "projects": ("costd.cli.projects", "List projects, assign them to teams and workspaces."),
         "teams": ("costd.cli.teams", "List teams, assign them to workspaces."),

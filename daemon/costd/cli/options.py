@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from costd.cli.suggestions import Suggest, comma_words, files, folders, words
-from costd.config import SIDECAR, Loaded, Setting, load, settings_of
+from costd.config import HUB, SIDECAR, Loaded, Setting, load, settings_of
 from costd.settings import Choice, FilePath, SocketPath, Switch, Truth, Words
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -37,6 +37,15 @@ class Reach:
 
 def daemon_options(command: _Command) -> _Command:
     """Give `command` the options that choose a daemon; it receives them as `reach`."""
+    return _reaching(command, SIDECAR)
+
+
+def hub_options(command: _Command) -> _Command:
+    """The same, where a hub is meant unless something else is said."""
+    return _reaching(command, HUB)
+
+
+def _reaching(command: _Command, mode: str) -> _Command:
 
     @functools.wraps(command)
     def with_reach(
@@ -53,6 +62,7 @@ def daemon_options(command: _Command) -> _Command:
             key=key or os.environ.get("COSTD_KEY", ""),
             ca=ca or os.environ.get("COSTD_CA") or None,
             plaintext=rest.pop("plaintext"),
+            mode=mode,
         )
         return command(reach=reach, **rest)
 

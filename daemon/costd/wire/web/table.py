@@ -14,6 +14,7 @@ from costd.wire.web.openapi import document
 from costd.wire.web.price_routes import price_routes
 from costd.wire.web.read_routes import read_routes
 from costd.wire.web.route import JSON, JSON_LINES, Call, Route
+from costd.wire.web.sources import source_routes
 
 #: Every path under /v1 also answers under this prefix.
 ALIAS = "/cost-tracker"
@@ -30,6 +31,7 @@ def routes(*, metrics_open: bool) -> list[Route]:
         *_dashboard(),
         *read_routes(),
         *price_routes(),
+        *source_routes(),
         *_pages(metrics_open=metrics_open),
     ]
     return [*table, _openapi(table)]
