@@ -8,7 +8,21 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import batches, client, command, doors, dumps, footprint, ledger, reads, repricing, scrape
+from bench import (
+    batches,
+    client,
+    command,
+    doors,
+    dumps,
+    fleet,
+    footprint,
+    forwarding,
+    joined,
+    ledger,
+    reads,
+    repricing,
+    scrape,
+)
 from bench.plan import Plan
 from bench.report import Line, print_table, write_json
 
@@ -36,6 +50,13 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "reprice": repricing.reprice,
     "client": client.client,
     "report-5m": command.report,
+    **{name: forwarding.row(name) for name in forwarding.KINDS},
+    "forward-while-recording": forwarding.while_recording,
+    "hub-200": fleet.row("hub-200", with_tls=False),
+    "hub-200-tls": fleet.row("hub-200-tls", with_tls=True),
+    "joined-memory": joined.memory,
+    "joined-start": joined.start,
+    "joined-record": joined.records,
 }
 
 

@@ -59,9 +59,9 @@ def _measure(plan: Plan, kind: str) -> list[Line]:
     goal, against_bare, what = GOALS[kind]
     ours, bare = [], []
     with daemon(plan.folder / kind) as running:
-        _drive(kind, running.grpc_port, 0.5, running.key)
+        load_rate(kind, running.grpc_port, 0.5, running.key)
         for number in range(plan.rounds):
-            ours.append(_drive(kind, running.grpc_port, plan.seconds, running.key))
+            ours.append(load_rate(kind, running.grpc_port, plan.seconds, running.key))
             if against_bare:
                 folder = plan.folder / f"{kind}-bare-{number}"
                 folder.mkdir()
@@ -92,7 +92,8 @@ def memory(plan: Plan) -> list[Line]:
     ]
 
 
-def _drive(kind: str, port: int, seconds: float, key: str) -> float:
+def load_rate(kind: str, port: int, seconds: float, key: str) -> float:
+    """Records a second that a daemon takes from the load, which runs on the load's core."""
     command = python(LOAD_CORE, "-m", "bench.batches", kind, str(port), str(seconds), key)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=seconds + 60)
     return float(json.loads(done.stdout)["rate"])
@@ -215,9 +216,9 @@ def _check(answer: bytes) -> None:
             raise RuntimeError(f"{accepted} of {BATCH} records were accepted")
 
 
-def send_batches(port: int, key: str, records: int) -> int:
-    """Send that many records in batches with ids; how many were sent."""
-    requests, sent = _requests("batch"), 0
+def send_batches(port: int, key: str, records: int, kind: str = "batch") -> int:
+    """Send that many records in batches of a kind; how many were sent."""
+    requests, sent = _requests(kind), 0
     with _channel(port) as channel:
         call = channel.unary_unary(BATCH_PATH)
         while sent < records:

@@ -28,7 +28,7 @@ from bench.processes import (
 from bench.report import Line
 
 MIB = 1024 * 1024
-_SETTLE_S = 3.0
+SETTLE_S = 3.0
 _BATCH = 500
 
 
@@ -37,16 +37,16 @@ def memory(plan: Plan) -> list[Line]:
     with yardstick("libraries") as (_, pid):
         libraries = resident_bytes(pid) / MIB
     with daemon(plan.folder / "memory") as running:
-        time.sleep(_SETTLE_S)
+        time.sleep(SETTLE_S)
         idle = running.resident_bytes() / MIB
         for kind, port, callers in (
             ("http-record", running.http_port, (CONNECTIONS, 1)),
             ("grpc-record", running.grpc_port, (8, 8)),
         ):
             drive(Job(kind, port, *callers, plan.seconds, running.key), running.process.pid)
-        time.sleep(_SETTLE_S)
+        time.sleep(SETTLE_S)
         loaded = running.resident_bytes() / MIB
-    how = f"resident memory {_SETTLE_S:g} s after the start; yardstick: a process that imported the same libraries"
+    how = f"resident memory {SETTLE_S:g} s after the start; yardstick: a process that imported the same libraries"
     return [
         Line("memory-idle", idle, "MiB", libraries, "≤ 72 MB", idle * MIB <= 72e6, f"{how}; {idle * MIB / 1e6:.1f} MB"),
         Line("memory-loaded", loaded, "MiB", libraries, "", None, "the same after load on both doors"),
@@ -58,8 +58,8 @@ def start(plan: Plan) -> list[Line]:
     first, again, imports = [], [], []
     for number in range(plan.starts):
         data_dir = plan.folder / f"start-{number}"
-        first.append(_first_answer_s(data_dir))
-        again.append(_first_answer_s(data_dir))
+        first.append(first_answer_s(data_dir))
+        again.append(first_answer_s(data_dir))
         imports.append(_imports_s())
         shutil.rmtree(data_dir)
     how = "from exec to the acknowledgement of a record; yardstick: a process that imports the same libraries"
@@ -70,9 +70,10 @@ def start(plan: Plan) -> list[Line]:
     ]
 
 
-def _first_answer_s(data_dir: Path) -> float:
+def first_answer_s(data_dir: Path, *flags: str) -> float:
+    """The seconds from exec to the acknowledgement of a record."""
     started_s = time.perf_counter()
-    process = spawn_daemon(data_dir)
+    process = spawn_daemon(data_dir, *flags)
     try:
         running = wait_for_daemon(process, data_dir)
         requests = traffic.http_requests("/v1/usage/record", traffic.record_bodies(), running.key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,11 @@ WARM_UP_S = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """What to send: `kind` is one of KINDS; `calls` are concurrent on each of `connections`."""
+    """What to send: `kind` is one of KINDS; `calls` are concurrent on each of `connections`.
+
+    `pace` is how many requests a second all HTTP callers send together, each by a timetable of its own; 0 is as many
+    as are answered. An answer that keeps the next request waiting counts into that one's latency too.
+    """
 
     kind: str
     port: int
@@ -34,24 +39,38 @@ class Job:
     calls: int
     seconds: float
     key: str = ""
+    pace: float = 0.0
 
 
 class HttpCaller(asyncio.Protocol):
-    """One keep-alive connection, one request at a time."""
+    """One keep-alive connection, one request at a time; `interval_s` after another where that is given."""
 
-    def __init__(self, requests: Iterator[bytes], tally: Tally) -> None:
+    def __init__(self, requests: Iterator[bytes], tally: Tally, interval_s: float = 0.0) -> None:
         self._requests = requests
         self._tally = tally
         self._held = b""
         self._sent_s = 0.0
+        self._interval_s = interval_s
+        self._due_s = time.perf_counter() + random.random() * interval_s
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._send()
+        self._send_in_time()
 
-    def _send(self) -> None:
+    def _send_in_time(self) -> None:
+        if not self._interval_s:
+            self._send(time.perf_counter())
+            return
+        due_s, now_s = self._due_s, time.perf_counter()
+        self._due_s += self._interval_s
+        if now_s >= due_s:
+            self._send(due_s)
+        else:
+            asyncio.get_running_loop().call_later(due_s - now_s, lambda: self._send(time.perf_counter()))
+
+    def _send(self, sent_s: float) -> None:
         if not self._tally.over:
-            self._sent_s = time.perf_counter()
+            self._sent_s = sent_s
             self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
@@ -64,7 +83,7 @@ class HttpCaller(asyncio.Protocol):
             return
         self._held = b""
         self._tally.answered(self._sent_s, "" if data[9:12] == b"200" else data[end + 4 : end + 204].decode())
-        self._send()
+        self._send_in_time()
 
     def connection_lost(self, _error: Exception | None) -> None:
         if not self._tally.over:
@@ -100,7 +119,8 @@ def _callers(job: Job, tally: Tally) -> Callable[[], asyncio.Protocol]:
     assert job.kind in KINDS, job.kind
     if job.kind.startswith("http"):
         requests = http_requests(job)
-        return lambda: HttpCaller(requests, tally)
+        interval_s = job.connections / job.pace if job.pace else 0.0
+        return lambda: HttpCaller(requests, tally, interval_s)
     path, messages = grpc_messages(job)
     return lambda: http2.GrpcCaller(path, job.key, messages, job.calls, tally)
 

@@ -57,22 +57,31 @@ class Daemon:
 
 def resident_bytes(pid: int) -> int:
     """A process's resident memory, shared libraries included."""
+    return _memory(pid, "VmRSS")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most that it ever was."""
+    return _memory(pid, "VmHWM")
+
+
+def _memory(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"process {pid} has no VmRSS")
+    raise RuntimeError(f"process {pid} has no {name}")
 
 
-def spawn_daemon(data_dir: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """Start a daemon; `ready_path(data_dir)` appears when it is ready."""
+def spawn_daemon(data_dir: Path, *flags: str, core: int = SERVER_CORE, command: str = "run") -> subprocess.Popen[bytes]:
+    """Start a daemon, or a hub where the `command` is "hub"; `ready_path(data_dir)` appears when it is ready."""
     ready_path(data_dir).unlink(missing_ok=True)
-    command = python(SERVER_CORE, "-m", "costd", "run", "--data-dir", str(data_dir), "--log-level", "warning")
-    command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
-    command += ["--ready-file", str(ready_path(data_dir)), *flags]
+    line = python(core, "-m", "costd", command, "--data-dir", str(data_dir), "--log-level", "warning")
+    line += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+    line += ["--ready-file", str(ready_path(data_dir)), *flags]
     # Settings of the machine's own must not bend the figures.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COSTD_")}
     with _log_path(data_dir).open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
 
 def wait_for_daemon(process: subprocess.Popen[bytes], data_dir: Path) -> Daemon:
@@ -98,9 +107,9 @@ def _log_path(data_dir: Path) -> Path:
 
 
 @contextmanager
-def daemon(data_dir: Path, *flags: str) -> Iterator[Daemon]:
-    """A daemon for the time of a `with`."""
-    process = spawn_daemon(data_dir, *flags)
+def daemon(data_dir: Path, *flags: str, core: int = SERVER_CORE, command: str = "run") -> Iterator[Daemon]:
+    """A daemon, or a hub where the `command` is "hub", for the time of a `with`."""
+    process = spawn_daemon(data_dir, *flags, core=core, command=command)
     try:
         running = wait_for_daemon(process, data_dir)
         yield running
@@ -113,9 +122,10 @@ def daemon(data_dir: Path, *flags: str) -> Iterator[Daemon]:
 
 
 @contextmanager
-def yardstick(name: str) -> Iterator[tuple[int, int]]:
+def yardstick(name: str, *arguments: str) -> Iterator[tuple[int, int]]:
     """A server of bench.yardsticks for the time of a `with`: its port and its process id."""
-    process = subprocess.Popen(python(SERVER_CORE, "-m", "bench.yardsticks", name), stdout=subprocess.PIPE, text=True)
+    command = python(SERVER_CORE, "-m", "bench.yardsticks", name, *arguments)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield int(process.stdout.readline()), process.pid

@@ -1,4 +1,4 @@
-"""The yardsticks: the least a server can do in each framework. `python -m bench.yardsticks NAME` prints its port."""
+"""The yardsticks: the least a server can do in each framework. `python -m bench.yardsticks NAME …` prints its port."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 #: What the daemon is made of; the process that only imports these is the yardstick of its memory.
@@ -26,6 +27,8 @@ LIBRARIES = (
 )
 #: Fewer threads leave the core idle between calls, more only take it from each other.
 GRPC_THREADS = 4
+#: Every source holds one as long as it is connected.
+SOURCE_THREADS = 256
 
 
 def announce(port: int) -> None:
@@ -107,6 +110,32 @@ def grpc_aio() -> None:
     asyncio.run(serve())
 
 
+def hub_empty(certificate: str = "", key: str = "") -> None:
+    """Grpcio's threaded server with a thread for each source, which welcomes and acknowledges and does nothing else."""
+    import grpc  # noqa: PLC0415
+
+    from costd.v1 import hub_pb2, hub_pb2_grpc  # noqa: PLC0415
+
+    class EmptyHub(hub_pb2_grpc.HubServiceServicer):
+        def Forward(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+            for request in request_iterator:
+                if request.HasField("batch"):
+                    ack = hub_pb2.ForwardAck(watermark=request.batch.last, seal=request.batch.seal)
+                    yield hub_pb2.ForwardResponse(ack=ack)
+                else:
+                    yield hub_pb2.ForwardResponse(welcome=hub_pb2.ForwardWelcome(format=1))
+
+    server = grpc.server(ThreadPoolExecutor(SOURCE_THREADS))
+    hub_pb2_grpc.add_HubServiceServicer_to_server(EmptyHub(), server)
+    if certificate:
+        pair = (Path(key).read_bytes(), Path(certificate).read_bytes())
+        announce(server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair])))
+    else:
+        announce(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    threading.Event().wait()
+
+
 class _Canned(asyncio.Protocol):
     """Takes every read for one HTTP request."""
 
@@ -181,16 +210,17 @@ def libraries() -> None:
     threading.Event().wait()
 
 
-SERVERS: dict[str, Callable[[], None]] = {
+SERVERS: dict[str, Callable[..., None]] = {
     "aiohttp-empty": aiohttp_empty,
     "aiohttp-lowest": aiohttp_lowest,
     "grpc-threads": grpc_threads,
     "grpc-aio": grpc_aio,
     "http-canned": http_canned,
     "grpc-canned": grpc_canned,
+    "hub-empty": hub_empty,
     "libraries": libraries,
 }
 
 
 if __name__ == "__main__":
-    SERVERS[sys.argv[1]]()
+    SERVERS[sys.argv[1]](*sys.argv[2:])
