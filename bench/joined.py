@@ -47,9 +47,7 @@ def start(plan: Plan) -> list[Line]:
             data_dir = folder / f"{name}-{number}"
             times.append(first_answer_s(data_dir, *joining))
             shutil.rmtree(data_dir)
-    how = (
-        "from exec to the acknowledgement of a record, nobody at the hub's address; yardstick: without a hub"
-    )
+    how = "from exec to the acknowledgement of a record, nobody at the hub's address; yardstick: without a hub"
     return [Line("joined-start", median(away), "s", median(alone), "≤ 1 s", median(away) <= START_S, how)]
 
 

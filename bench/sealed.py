@@ -45,7 +45,7 @@ class Lineage:
         last = first + self._commits * self._each - 1
         content = zlib.compress(self._content(first, last, at_ms).SerializeToString(), 1)
         numbers = first.to_bytes(8, "big") + last.to_bytes(8, "big") + FORMAT.to_bytes(4, "big")
-        seal = blake2b(self._seal + self.epoch + numbers + content, digest_size=16).digest()
+        seal = blake2b(self._seal.rjust(16, b"\0") + self.epoch + numbers + content, digest_size=16).digest()
         batch = hub_pb2.ForwardBatch(
             first=first, last=last, previous_seal=self._seal, seal=seal, format=FORMAT, content=content
         )
