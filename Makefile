@@ -43,7 +43,7 @@ prices: $(STAMP) ## Recompile the bundled price table from the pinned price list
 schema: $(STAMP) ## Rewrite the whole schema from the migrations, after adding one
 	$(BIN)/python scripts/write_schema.py
 
-certs: $(STAMP) ## A certificate authority and a server certificate for development, under certs/
+certs: $(STAMP) ## A certificate authority, a server and a client certificate for development, under certs/
 	$(BIN)/python scripts/make_certs.py certs
 
 bench: $(STAMP) ## Speed and memory, each beside a yardstick measured in the same run

@@ -1,7 +1,7 @@
-"""A certificate authority and a server certificate for development: `make_certs.py DIR [NAME …]`.
+"""A certificate authority, a server's certificate and a client's for development: `make_certs.py DIR [NAME …]`.
 
-DIR gets ca.pem, ca-key.pem, server.pem (the chain) and server-key.pem. An authority that is already there is kept, so
-that clients go on trusting it; the server's certificate is made anew each time.
+DIR gets ca.pem, ca-key.pem, server.pem (the chain), server-key.pem, client.pem and client-key.pem. An authority that is
+already there is kept, so that others go on trusting it; the two certificates are made anew each time.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ SERVER_DAYS = 397  # the longest that browsers and Apple's libraries take
 
 
 def make_certs(folder: Path, names: tuple[str, ...] = NAMES) -> None:
-    """Write the four files to `folder`, keys readable for their owner alone."""
+    """Write the files to `folder`, keys readable for their owner alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority, authority_key = _authority(folder / "ca.pem", folder / "ca-key.pem")
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        _builder("costd development server", authority.subject, key.public_key(), SERVER_DAYS)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    chain = _pem(certificate) + _pem(authority)
-    _write(folder / "server-key.pem", _key_pem(key), 0o600)
-    _write(folder / "server.pem", chain, 0o644)
+    for who, names_of, usage in [
+        ("server", names, ExtendedKeyUsageOID.SERVER_AUTH),
+        ("client", ("client",), ExtendedKeyUsageOID.CLIENT_AUTH),
+    ]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+        certificate = (
+            _builder(f"costd development {who}", authority.subject, key.public_key(), SERVER_DAYS)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names_of]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(issuer, critical=False)
+            .sign(authority_key, hashes.SHA256())
+        )
+        _write(folder / f"{who}-key.pem", _key_pem(key), 0o600)
+        _write(folder / f"{who}.pem", _pem(certificate) + _pem(authority), 0o644)
 
 
 def _authority(path: Path, key_path: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -126,6 +130,8 @@ def main() -> None:
     folder = arguments.folder
     print(f"costd run --tls-cert {folder}/server.pem --tls-key {folder}/server-key.pem")
     print(f"costd status --address localhost:7430 --ca {folder}/ca.pem --key …")
+    print(f"for certificates of clients, too: --tls-client-ca {folder}/ca.pem at a hub, and at its sidecars")
+    print(f"  --hub-ca {folder}/ca.pem --hub-cert {folder}/client.pem --hub-cert-key {folder}/client-key.pem")
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def _tls_files(config: Config) -> TlsFiles | None:
         return None
     from costd.wire.tls import TlsFiles  # noqa: PLC0415
 
-    return TlsFiles(config.tls.cert, config.tls.key, config.written)
+    return TlsFiles(config.tls.cert, config.tls.key, config.written, config.tls.client_ca)
 
 
 async def _beat(core: Core, tls: TlsFiles | None, manager: Manager) -> None:

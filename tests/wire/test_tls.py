@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import shutil
 import ssl
@@ -19,19 +18,9 @@ import pytest
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from certificates import SCRIPT, make_certs
 from costd.domain.errors import ConfigError
 from costd.wire.tls import TlsFiles
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_certs.py"
-
-
-def make_certs(folder: Path) -> None:
-    spec = importlib.util.spec_from_file_location("make_certs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.make_certs(folder)
 
 
 @pytest.fixture
@@ -172,4 +161,7 @@ def test_made_certificates_keep_their_authority_and_hide_their_keys(certs: Path)
     assert (certs / "ca.pem").read_bytes() == authority
     assert (certs / "server.pem").read_bytes() != server
     modes = {path.name: path.stat().st_mode & 0o777 for path in certs.iterdir()}
-    assert modes == {"ca.pem": 0o644, "ca-key.pem": 0o600, "server.pem": 0o644, "server-key.pem": 0o600}
+    assert modes == {"ca.pem": 0o644, "ca-key.pem": 0o600, "server.pem": 0o644, "server-key.pem": 0o600} | {
+        "client.pem": 0o644,
+        "client-key.pem": 0o600,
+    }

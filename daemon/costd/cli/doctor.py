@@ -103,7 +103,8 @@ def _doors(config: Config, reach: Reach) -> list[Finding]:
 
     findings = _looked("daemon", daemon)
     findings += _looked("open files", lambda: check_open_files(holder[0] if holder else None))
-    findings += _looked("tls", lambda: check_tls(config.tls.cert, config.tls.key, Clock().now_ms() / 1000))
+    tls = config.tls
+    findings += _looked("tls", lambda: check_tls(tls.cert, tls.key, tls.client_ca, Clock().now_ms() / 1000))
     if not holder or holder[0] is None:
         listeners = {"grpc.listen": config.grpc.listen, "http.listen": config.http.listen}
         findings += _looked("ports", lambda: check_ports(listeners))

@@ -1,4 +1,4 @@
-"""The certificate of both doors, and its renewal without a restart."""
+"""The certificate of both doors, whom gRPC's asks for one, and the renewal of it all without a restart."""
 
 from __future__ import annotations
 
@@ -11,35 +11,40 @@ from typing import NamedTuple
 import grpc
 
 from costd.domain.errors import ConfigError
-from costd.wire.pem import Stamp, Unusable, load_pair, read, stamp
+from costd.wire.pem import Stamp, Unusable, load_pair, read, read_authorities, stamp
 
 _log = logging.getLogger(__name__)
 
 
 class _Material(NamedTuple):
-    """One version of the pair, proved to belong together."""
+    """One version of the files, the pair proved to belong together."""
 
-    stamps: tuple[Stamp, Stamp]
+    stamps: tuple[Stamp, ...]
     certificate: bytes
     key: bytes
+    client_ca: bytes | None
     context: ssl.SSLContext
 
 
 class TlsFiles:
     """A certificate chain and its key (PEM files), and what each door makes of them.
 
-    Connections keep the certificate they began with; those that begin after `reload_if_changed` get the new one.
+    Where there are authorities of clients, too, gRPC's door takes only those who show a certificate that one of them
+    signed. Connections keep what they began with; those that begin after `reload_if_changed` get the new files.
     """
 
-    def __init__(self, certificate: Path, key: Path, written: Callable[[str], str] = str) -> None:
-        """Read both; where they are no usable pair, ConfigError with `written("tls.cert")` or `written("tls.key")`."""
+    def __init__(
+        self, certificate: Path, key: Path, written: Callable[[str], str] = str, client_ca: Path | None = None
+    ) -> None:
+        """Read them; where one cannot be used, ConfigError with what `written` makes of its setting ("tls.cert")."""
         self._certificate = certificate
         self._key = key
-        self._failed: tuple[Stamp, Stamp] | None = None
+        self._client_ca = client_ca
+        self._failed: tuple[Stamp, ...] | None = None
         try:
             self._material = self._load()
         except Unusable as error:
-            name = written("tls.key" if error.path == key else "tls.cert")
+            name = written({key: "tls.key", client_ca: "tls.client_ca"}.get(error.path, "tls.cert"))
             raise ConfigError(name, str(error.path), f"must be a PEM file that can be used ({error.reason})") from None
         self._front = self._material.context
         self._front.sni_callback = self._choose
@@ -50,7 +55,7 @@ class TlsFiles:
         return self._front
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
-        """Credentials of a gRPC door; each handshake asks for the newest certificate."""
+        """Credentials of a gRPC door; each handshake asks for the newest files."""
         served = self._material
 
         def fetch() -> grpc.ServerCertificateConfiguration | None:
@@ -62,7 +67,11 @@ class TlsFiles:
             return _grpc_configuration(newest)
 
         # types-grpcio does not know of None, which grpcio documents.
-        return grpc.dynamic_ssl_server_credentials(_grpc_configuration(served), fetch)  # type: ignore[arg-type]
+        return grpc.dynamic_ssl_server_credentials(
+            _grpc_configuration(served),
+            fetch,  # type: ignore[arg-type]
+            require_client_authentication=self._client_ca is not None,
+        )
 
     def reload_if_changed(self) -> bool:
         """Read the files again if they have changed; call it every few seconds.
@@ -91,18 +100,23 @@ class TlsFiles:
         connection.context = self._material.context
 
     def _load(self) -> _Material:
-        before = (stamp(self._certificate), stamp(self._key))
+        before = self._stamps()
         certificate, key = read(self._certificate), read(self._key)
         context = _server_context()
         load_pair(context, self._certificate, self._key)
-        if before != (stamp(self._certificate), stamp(self._key)):
+        client_ca = None if self._client_ca is None else read_authorities(self._client_ca)
+        if before != self._stamps():
             raise Unusable(self._certificate, "it changed while it was read")
-        return _Material(before, certificate, key, context)
+        return _Material(before, certificate, key, client_ca, context)
 
-    def _stamps_or_none(self) -> tuple[Stamp, Stamp] | None:
+    def _stamps(self) -> tuple[Stamp, ...]:
+        files = (self._certificate, self._key, self._client_ca)
+        return tuple(stamp(path) for path in files if path is not None)
+
+    def _stamps_or_none(self) -> tuple[Stamp, ...] | None:
         """None while a file is away: renewals may remove before they write."""
         try:
-            return stamp(self._certificate), stamp(self._key)
+            return self._stamps()
         except Unusable:
             return None
 
@@ -115,4 +129,4 @@ def _server_context() -> ssl.SSLContext:
 
 
 def _grpc_configuration(material: _Material) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)])
+    return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)], material.client_ca)

@@ -19,14 +19,14 @@ _NAME, _KEY_NAME = "tls.cert", "tls.key"
 _RENEW = "renew it; the daemon takes the new one by itself"
 
 
-def check_tls(certificate: Path | None, key: Path | None, now_s: float) -> list[Finding]:
+def check_tls(certificate: Path | None, key: Path | None, client_ca: Path | None, now_s: float) -> list[Finding]:
     """Whether both are there, belong together, are in date, and the key is its owner's alone."""
     if certificate is None or key is None:
         return [Finding("tls", OK, "off")]
     try:
-        files = TlsFiles(certificate, key)
+        files = TlsFiles(certificate, key, client_ca=client_ca)
     except ConfigError as error:
-        return [Finding("tls", FAIL, error.message, "name a certificate and its key, readable for the daemon's user")]
+        return [Finding("tls", FAIL, error.message, "name files that are there, readable for the daemon's user")]
     return [_dates(files, certificate, now_s), _key(key)]
 
 
