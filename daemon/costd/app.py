@@ -29,10 +29,13 @@ from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
 from costd.services.exports import Exports
+from costd.services.forwarding import Forwarding
 from costd.services.health import Health
+from costd.services.hub import Hub
 from costd.services.ledger_mode import settled_mode
 from costd.services.metering import Metering
 from costd.services.months import Months
+from costd.services.outbox import Outbox
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
 from costd.services.reports import Reports
@@ -138,7 +141,9 @@ class Core:
                 exports=Exports(self.readers, health),
                 tails=Tails(self.readers, self.writer, health),
                 health=health,
-                sources=self._sources(config, access, clock),
+                sources=(sources := self._sources(config, access, clock)),
+                hub=self._hub(sources, clock, metrics),
+                forwarding=None if local_token else self._forwarding(config, clock, metrics),
             )
             retention = RetentionLimits(
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
@@ -156,8 +161,36 @@ class Core:
         self.writer.submit(Change(ensure_hub_state)).wait()
         return Sources(self.writer, self.readers, access, clock)
 
+    def _hub(self, sources: Sources | None, clock: Clock, metrics: Metrics) -> Hub | None:
+        if sources is None:
+            return None
+        from costd.wire.forwarded.decode import decode  # noqa: PLC0415
+
+        hub = Hub(self.writer, self.readers, clock, metrics, decode)
+        sources.read_live_from(hub.live)
+        return hub
+
+    def _forwarding(self, config: Config, clock: Clock, metrics: Metrics) -> Forwarding | None:
+        if config.hub.address is None:
+            return None
+        from costd.wire.forwarded.encode import encode  # noqa: PLC0415
+        from costd.wire.outbound.channel import HubDoor  # noqa: PLC0415
+        from costd.wire.outbound.forward_link import ForwardLink  # noqa: PLC0415
+
+        return Forwarding(
+            Outbox(self.writer, self.readers, encode),
+            self.readers,
+            clock,
+            metrics,
+            lambda: ForwardLink(HubDoor(config)),
+            address=str(config.hub.address),
+            name=config.hub.name or "",
+        )
+
     def close(self, timeout_s: float) -> bool:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
+        if self.services.forwarding is not None:
+            self.services.forwarding.stop(timeout_s / 2)
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:
@@ -239,6 +272,8 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
             },
         )
         manager.ready(_status(core.services.health))
+        if core.services.forwarding is not None:
+            core.services.forwarding.start()
         # Upkeep waits for the writer; apart from it, the beat still tells of a writer that does not come back.
         chores = [asyncio.create_task(_beat(core, tls, manager)), asyncio.create_task(_keep_up(core))]
         await stop.wait()

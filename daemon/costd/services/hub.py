@@ -75,7 +75,7 @@ class Hub:
             found[each.source.id] = LiveSource(each.since_ms, waiting.records, waiting.oldest_ms, problem)
         return found
 
-    # -- a source comes and goes ------------------------------------------------------------------------------------
+    # -- a source comes and goes -------------------------------------------------------------------------------------
 
     def connect(self, source: KnownSource, hello: Hello) -> tuple[Connection, Welcome]:
         """Meet a source. Raises Forbidden where it takes itself for another."""
@@ -136,7 +136,7 @@ class Hub:
             told,
         )
 
-    # -- what it forwards ---------------------------------------------------------------------------------------------
+    # -- what it forwards --------------------------------------------------------------------------------------------
 
     def forward(self, connection: Connection, sealed: Sealed, lost: Lost | None) -> Applied:
         """Take over a batch; returns once it is on disk.
@@ -217,7 +217,7 @@ class Hub:
             self._metrics.hub.applied(verdict.outcomes)
         return verdict
 
-    # -- what was set aside --------------------------------------------------------------------------------------------
+    # -- what was set aside ------------------------------------------------------------------------------------------
 
     def retry(self, quarantine_id: str) -> Counter[str]:
         """Try again to take over what was set aside; the outcomes: kept, or duplicate where another source had it.

@@ -13,7 +13,9 @@ from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
 from costd.services.exports import Exports
+from costd.services.forwarding import Forwarding
 from costd.services.health import Health
+from costd.services.hub import Hub
 from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
@@ -51,5 +53,8 @@ class Services:
     exports: Exports
     tails: Tails
     health: Health
+    #: At a sidecar with a hub.
+    forwarding: Forwarding | None
     #: At a hub.
+    hub: Hub | None
     sources: Sources | None

@@ -69,6 +69,11 @@ class Ledger:
             "SELECT totalled_hour, totalled_series_id FROM ledger_state"
         ).fetchone()
 
+    @property
+    def last_seq(self) -> int:
+        """The last number of the sequence that is on disk; may be read from any thread."""
+        return self._next_seq - 1
+
     def begin(self, connection: sqlite3.Connection, now_ms: int) -> Commit:
         """Start a commit on a connection that is already inside its transaction."""
         return Commit(connection, self, self._next_seq, now_ms)

@@ -21,24 +21,31 @@ KEPT_SEALS = 1_000
 _FAR = 1 << 60
 
 
-class Position(NamedTuple):
-    """How far the sequence was forwarded: the epoch, what is acknowledged, what is sealed and the last seal."""
+class Epoch(NamedTuple):
+    """A lineage of the sequence: its number here, its 16 random bytes, its first number of the sequence."""
 
     number: int
     epoch: bytes
     first: int
-    acknowledged: int
+
+
+class Tip(NamedTuple):
+    """How far an epoch is sealed, and the last seal."""
+
     sealed: int
     seal: bytes
-    hub_epoch: bytes
 
 
 class Backlog(NamedTuple):
-    """What waits for the hub; `oldest_ms` is when the oldest of it was received, None where nothing waits."""
+    """What waits for the hub: records, when the oldest was received (None: none waits), bytes of sealed content.
+
+    `first_ms` is when the first item of any kind was received that waits, None where nothing does.
+    """
 
     records: int
     oldest_ms: int | None
     sealed_bytes: int
+    first_ms: int | None
 
 
 def join(commit: Commit) -> None:
@@ -49,7 +56,7 @@ def join(commit: Commit) -> None:
         begin_epoch(commit, 0, "joined", None)
 
 
-def begin_epoch(commit: Commit, after: int, reason: str, lost: Lost | None) -> Position:
+def begin_epoch(commit: Commit, after: int, reason: str, lost: Lost | None) -> Epoch:
     """Begin a new lineage of the sequence that goes on after a number: nothing of it is sealed yet."""
     connection = commit.connection
     epoch = os.urandom(EPOCH_BYTES)
@@ -64,29 +71,48 @@ def begin_epoch(commit: Commit, after: int, reason: str, lost: Lost | None) -> P
         (epoch, after + 1, commit.now_ms, reason),
     )
     connection.execute("UPDATE ledger_state SET forwarded_seq = ?", (after,))
-    return read_position(connection)
+    return read_epoch(connection)
 
 
-def read_position(connection: sqlite3.Connection) -> Position:
-    """Where the outbox stands; the ledger has joined."""
-    number, epoch, first = connection.execute(
-        "SELECT number, epoch, first_seq FROM forward_epoch ORDER BY number DESC LIMIT 1"
+def read_epoch(connection: sqlite3.Connection) -> Epoch:
+    """The present lineage; the ledger has joined."""
+    return Epoch(
+        *connection.execute(
+            "SELECT number, epoch, first_seq FROM forward_epoch ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+    )
+
+
+def read_tip(connection: sqlite3.Connection, epoch: Epoch) -> Tip:
+    """How far the epoch is sealed."""
+    row = connection.execute(
+        "SELECT last_seq, seal FROM forward_seal WHERE epoch_number = ? ORDER BY last_seq DESC LIMIT 1",
+        (epoch.number,),
     ).fetchone()
+    return Tip(*row) if row else Tip(epoch.first - 1, NO_SEAL)
+
+
+def read_acknowledged(connection: sqlite3.Connection) -> int:
+    """The number up to which everything is at the hub."""
     (acknowledged,) = connection.execute("SELECT forwarded_seq FROM ledger_state").fetchone()
-    sealed, seal = connection.execute(
-        "SELECT last_seq, seal FROM forward_seal WHERE epoch_number = ? ORDER BY last_seq DESC LIMIT 1", (number,)
-    ).fetchone() or (first - 1, NO_SEAL)
-    link = connection.execute("SELECT hub_epoch FROM hub_link").fetchone()
-    return Position(number, epoch, first, acknowledged, sealed, seal, link[0] if link else b"")
+    return int(acknowledged)
 
 
-def store_seal(commit: Commit, position: Position, sealed: Sealed) -> Position:
-    """Seal a range for good; the position after it. The caller is the only one who seals."""
+def read_lost(connection: sqlite3.Connection, epoch: Epoch) -> Lost | None:
+    """What was lost before an epoch began."""
+    row = connection.execute(
+        "SELECT first_seq, last_seq FROM lost_range WHERE source_id IS NULL AND epoch = ?", (epoch.epoch,)
+    ).fetchone()
+    return Lost(*row) if row else None
+
+
+def store_seal(commit: Commit, epoch: Epoch, sealed: Sealed) -> None:
+    """Seal a range for good. The caller is the only one who seals."""
     commit.connection.execute(
         "INSERT INTO forward_seal (epoch_number, last_seq, first_seq, seal, previous, format, records, content) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            position.number,
+            epoch.number,
             sealed.last,
             sealed.first,
             sealed.seal,
@@ -96,23 +122,22 @@ def store_seal(commit: Commit, position: Position, sealed: Sealed) -> Position:
             sealed.content,
         ),
     )
-    return position._replace(sealed=sealed.last, seal=sealed.seal)
 
 
-def sealed_after(connection: sqlite3.Connection, position: Position, after: int, limit: int) -> list[Sealed]:
+def sealed_after(connection: sqlite3.Connection, epoch: Epoch, after: int, limit: int) -> list[Sealed]:
     """Sealed ranges behind a number that are not acknowledged, the oldest first."""
     rows = connection.execute(
         "SELECT first_seq, last_seq, previous, seal, format, content, records FROM forward_seal "
         "WHERE epoch_number = ? AND last_seq > ? AND content IS NOT NULL ORDER BY last_seq LIMIT ?",
-        (position.number, after, limit),
+        (epoch.number, after, limit),
     )
     return [Sealed(*row) for row in rows]
 
 
-def seal_at(connection: sqlite3.Connection, position: Position, last_seq: int) -> bytes | None:
+def seal_at(connection: sqlite3.Connection, epoch: Epoch, last_seq: int) -> bytes | None:
     """The seal of the range that ends at a number; None where none does."""
     row = connection.execute(
-        "SELECT seal FROM forward_seal WHERE epoch_number = ? AND last_seq = ?", (position.number, last_seq)
+        "SELECT seal FROM forward_seal WHERE epoch_number = ? AND last_seq = ?", (epoch.number, last_seq)
     ).fetchone()
     return row[0] if row else None
 
@@ -123,26 +148,26 @@ def oldest_whole(connection: sqlite3.Connection) -> int:
     return int(first or 1)
 
 
-def acknowledge(
-    commit: Commit, position: Position, watermark: int, set_aside: Sequence[SetAside], hub_epoch: bytes
-) -> Position:
-    """Take down that the hub keeps everything up to `watermark`, and what it did not count."""
+def acknowledge(commit: Commit, epoch: Epoch, watermark: int, told: Sequence[SetAside], hub_epoch: bytes) -> int:
+    """Take down that the hub keeps everything up to `watermark`, and what it did not count; the number it has now."""
     connection = commit.connection
-    for each in set_aside:
-        _heard_of(commit, position, each)
-    if watermark > position.acknowledged:
+    if read_epoch(connection) != epoch:  # of a road that was left since
+        return read_acknowledged(connection)
+    for each in told:
+        _heard_of(commit, epoch, each)
+    acknowledged = read_acknowledged(connection)
+    if watermark > acknowledged:
         connection.execute("UPDATE ledger_state SET forwarded_seq = ?", (watermark,))
         connection.execute(
-            "UPDATE forward_seal SET content = NULL WHERE epoch_number = ? AND last_seq <= ? AND content IS NOT NULL "
-            "AND last_seq > ?",
-            (position.number, watermark, position.acknowledged),
+            "UPDATE forward_seal SET content = NULL WHERE epoch_number = ? AND last_seq > ? AND last_seq <= ?",
+            (epoch.number, acknowledged, watermark),
         )
-        _prune_seals(connection, position.number, watermark)
+        _prune_seals(connection, epoch.number, watermark)
     connection.execute("UPDATE hub_link SET acknowledged_ms = ?, hub_epoch = ?", (commit.now_ms, hub_epoch))
-    return position._replace(acknowledged=max(watermark, position.acknowledged), hub_epoch=hub_epoch)
+    return max(watermark, acknowledged)
 
 
-def _heard_of(commit: Commit, position: Position, told: SetAside) -> None:
+def _heard_of(commit: Commit, epoch: Epoch, told: SetAside) -> None:
     if told.is_duplicate:
         take_back(commit, told.first, told.last, DUPLICATE, "the hub had it from another source")
         return
@@ -151,7 +176,7 @@ def _heard_of(commit: Commit, position: Position, told: SetAside) -> None:
         Held(
             id=told.quarantine_id,
             source_id=None,
-            epoch=position.epoch,
+            epoch=epoch.epoch,
             first_seq=told.first,
             last_seq=told.last,
             records=told.records,
@@ -177,11 +202,25 @@ def _prune_seals(connection: sqlite3.Connection, number: int, watermark: int) ->
 def backlog(connection: sqlite3.Connection, acknowledged: int) -> Backlog:
     """What waits behind the acknowledged number; blocks of events are counted, not the events in them."""
     records = _events_after(connection, acknowledged)
-    oldest = connection.execute(
+    row = connection.execute(
         "SELECT at_ms FROM ledger_commit WHERE first_seq > ? ORDER BY first_seq LIMIT 1", (acknowledged,)
     ).fetchone()
-    (size,) = connection.execute("SELECT coalesce(sum(length(content)), 0) FROM forward_seal").fetchone()
-    return Backlog(records, oldest[0] if oldest and records else None, size)
+    first_ms = row[0] if row else None
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(length(content)), 0) FROM forward_seal WHERE last_seq > ?", (acknowledged,)
+    ).fetchone()
+    return Backlog(records, first_ms if records else None, size, first_ms)
+
+
+def setbacks(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many records are held in quarantine at the hub, and how many numbers it will never get."""
+    (quarantined,) = connection.execute(
+        "SELECT coalesce(sum(records), 0) FROM quarantine WHERE source_id IS NULL AND state = 'held'"
+    ).fetchone()
+    (lost,) = connection.execute(
+        "SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM lost_range WHERE source_id IS NULL"
+    ).fetchone()
+    return int(quarantined), int(lost)
 
 
 def _events_after(connection: sqlite3.Connection, after: int) -> int:

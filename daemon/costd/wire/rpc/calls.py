@@ -32,6 +32,10 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _BEARER = "bearer "
 
+#: The longest message of a caller's, and of a source's at a hub.
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+
 #: A key that was looked at longer ago than this, when the message at last arrives, is looked at again.
 STALE_KEY_S = 1.0
 
@@ -55,6 +59,7 @@ def reader(method: MethodDescriptor) -> Read:
         data = next(requests, None)
         if data is None:
             raise Invalid("", f"{method.full_name} takes a message, and none came")
+        _check_length(data, MAX_MESSAGE_BYTES)
         try:
             return parse(data)
         except Exception:  # whatever the bytes do to the parser is their sender's mistake
@@ -63,10 +68,16 @@ def reader(method: MethodDescriptor) -> Read:
     return read
 
 
-def messages(method: MethodDescriptor, requests: Iterator[bytes]) -> Iterator[Any]:
-    """The messages of a stream, decoded; raises Invalid at the first that cannot be."""
+def _check_length(data: bytes, longest: int) -> None:
+    if len(data) > longest:
+        raise Invalid("", f"the message has {len(data):,} bytes; at most {longest:,} are taken")
+
+
+def messages(method: MethodDescriptor, requests: Iterator[bytes], longest: int = MAX_MESSAGE_BYTES) -> Iterator[Any]:
+    """The messages of a stream, decoded; raises Invalid at the first that cannot be, or is too long."""
     parse = GetMessageClass(method.input_type).FromString
     for data in requests:
+        _check_length(data, longest)
         try:
             message = parse(data)
         except Exception:
@@ -123,13 +134,19 @@ def unary(
 
 
 def stream(
-    method: MethodDescriptor, exchange: KeyedExchange, access: Access, pool: CallPool, refused: OnRefusal = ignore
+    method: MethodDescriptor,
+    exchange: KeyedExchange,
+    access: Access,
+    pool: CallPool,
+    refused: OnRefusal = ignore,
+    *,
+    longest: int = MAX_MESSAGE_BYTES,
 ) -> Endpoint:
     """Any messages in, any out, from a caller with a key."""
     authenticate = access.authenticate
 
     def still_allowed(requests: Iterator[Any], token: str | None) -> Iterator[Any]:
-        for message in messages(method, requests):
+        for message in messages(method, requests, longest):
             authenticate(token)  # a stream may be older than the revocation of its key
             yield message
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 MAX_WATCHES = 64
 #: Open record streams: one for each process of a busy host.
 MAX_STREAMS = 256
+#: Streams of sources at a hub: each keeps two, and a fleet has hundreds.
+MAX_SOURCE_STREAMS = 2_048
 #: Exports, tails and re-ratings at once: a few people at their terminals.
 MAX_LONG = 16
 
@@ -86,6 +88,8 @@ class Pools:
         self.record = CallPool("record", 128, 1024)
         #: Each open stream keeps one thread here, and one of its own that reads.
         self.stream = CallPool("stream", MAX_STREAMS, 16)
+        #: Each source of a hub keeps two threads here, asleep most of the time.
+        self.source = CallPool("source", MAX_SOURCE_STREAMS, 256)
         #: Reports, and what an operator does.
         self.read = CallPool("read", 4, 64)
         #: What goes on for long: exports, live records, re-rating.

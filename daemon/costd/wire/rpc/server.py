@@ -16,12 +16,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from costd.domain.access import Caller
 from costd.domain.errors import SetupError
-from costd.v1 import admin_pb2, query_pb2, usage_pb2
+from costd.v1 import admin_pb2, hub_pb2, query_pb2, usage_pb2
 from costd.wire.rpc import calls, health, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.correction import CorrectionService
+from costd.wire.rpc.hub import ForwardService, no_hub
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.prices import PricesService
@@ -37,15 +38,13 @@ if TYPE_CHECKING:
 
 USAGE = usage_pb2.DESCRIPTOR.services_by_name["UsageService"]
 QUERY = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
+HUB = hub_pb2.DESCRIPTOR.services_by_name["HubService"]
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
-SERVICE_NAMES = tuple(service.full_name for service in (USAGE, QUERY, ADMIN, health.SERVICE, reflection.SERVICE))
-
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+SERVICE_NAMES = tuple(service.full_name for service in (USAGE, QUERY, ADMIN, HUB, health.SERVICE, reflection.SERVICE))
 
 OPTIONS = (
     # A second daemon at the same port must fail, not take half of the calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Reports may be longer than what callers may send.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 4096),
@@ -78,7 +77,10 @@ class RpcServer:
         self._keyed = calls.Keyed(services.access, Patience(services.access.clock.monotonic_s))
         self._health = health.HealthService(SERVICE_NAMES, lambda: not services.health.problems())
         router = calls.Router(self._methods(services), self._pools.refusal)
-        self._server = grpc.server(self._pools.quick, handlers=[router], options=list(OPTIONS))
+        # A source's batches are longer than what callers may send, which is looked at message by message then.
+        longest = calls.MAX_BATCH_BYTES if services.hub is not None else calls.MAX_MESSAGE_BYTES
+        options = [*OPTIONS, ("grpc.max_receive_message_length", longest)]
+        self._server = grpc.server(self._pools.quick, handlers=[router], options=options)
         services.health.watch(self._health.update)
 
     def start(self) -> int | None:
@@ -136,6 +138,7 @@ class RpcServer:
                 PricesService(services.prices, services.price_rules, services.unpriced),
                 SourcesService(services),
             ),
+            **self._hub_methods(services),
             **self._open_methods(),
         }
 
@@ -153,6 +156,21 @@ class RpcServer:
             return calls.unary(method, getattr(usage, name), self._keyed, self._pools.record, usage.refused)
 
         return calls.endpoints(USAGE, make)
+
+    def _hub_methods(self, services: Services) -> dict[str, Endpoint]:
+        access = services.access
+        if services.hub is None or services.sources is None:
+            return calls.endpoints(
+                HUB, lambda method, _: calls.stream(method, no_hub, services.access, self._pools.read)
+            )
+        forwarding = ForwardService(services.hub, services.sources)
+        exchanges: dict[str, calls.KeyedExchange] = {"forward": forwarding.forward}
+
+        def make(method: MethodDescriptor, name: str) -> Endpoint:
+            pool, longest = self._pools.source, calls.MAX_BATCH_BYTES
+            return calls.stream(method, exchanges[name], access, pool, longest=longest)
+
+        return calls.endpoints(HUB, make, [m for m in HUB.methods if calls.python_name(m) in exchanges])
 
     def _keyed_methods(self, service: ServiceDescriptor, *servicers: object) -> dict[str, Endpoint]:
         """Each method is answered by the first of `servicers` that has it."""
