@@ -103,6 +103,7 @@ class Core:
             max_records=config.queue.max_records,
             max_bytes=config.queue.max_bytes,
             reserve=DiskReserve(config.data_dir, config.disk.reserve_bytes),
+            max_ledger_bytes=config.storage.max_bytes,
         )
         self.writer.start()
         try:

@@ -125,6 +125,32 @@ def test_promise_5_a_database_locked_for_long_is_refused_honestly_and_served_aga
     assert summed(daemon)[0] == 3
 
 
+def test_promise_5_a_ledger_at_its_limit_is_refused_honestly_and_served_again_once_there_is_room(
+    launch: Launch,
+) -> None:
+    daemon = launch("--storage-max-bytes", "4MiB")
+    with sqlite3.connect(daemon.database) as connection:  # what will be deleted
+        connection.execute("CREATE TABLE ballast AS SELECT zeroblob(2000000) AS room")
+    connection.close()
+    told = fill_until_refused(daemon, lambda: None, 0)
+    assert not is_ready(daemon)
+    (problem,) = daemon.client.get("/api/health").json()["data"]["problems"]
+    assert problem == "the ledger has the size that storage.max_bytes allows (4,194,304 bytes); nothing was recorded"
+    assert all("storage.max_bytes" in outcome.body for _, outcome in told if outcome.word == "refused" and outcome.body)
+    told += check_while_full(daemon)
+    check_control_writes(daemon)
+    before = rss_bytes(daemon)
+    calls = [Call(2 * 10**9 + n, f"flood-{n}") for n in range(1000)]
+    for _ in range(20):
+        check_honest(send(BatchDoor, daemon, *calls), queue=False)
+    assert rss_bytes(daemon) - before < _NOISE_BYTES
+    with sqlite3.connect(daemon.database) as connection:
+        connection.execute("DROP TABLE ballast")
+    connection.close()
+    harness.until(lambda: is_ready(daemon), "records to be taken again")
+    check_books(daemon, told)
+
+
 # -- the disk ----------------------------------------------------------------------------------------------------------
 
 

@@ -67,6 +67,8 @@ class Health:
             found.append(stalled)
         if writer.damaged:
             found.append("the database is damaged: run `costd check` and restore a backup")
+        elif writer.is_size_limited and writer.records_refused is not None:
+            found.append(writer.records_refused.message)
         elif (refused := writer.records_refused) is not None:
             found.append(f"{refused.message} (last error: {writer.last_error or 'no room for the disk reserve'})")
         if writer.queue.is_full:

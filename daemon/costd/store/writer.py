@@ -25,6 +25,7 @@ from costd.store.batches import OUTCOME_WORDS, BatchStored, ColumnBatch, store_b
 from costd.store.commit import Change, Commit
 from costd.store.ledger import EventDraft, Ledger
 from costd.store.requests import Stored
+from costd.store.size_limit import SizeLimit
 from costd.store.space import DiskReserve
 from costd.store.ticket import Ticket, wake
 from costd.store.work_queue import CHANGE_BYTES, COLUMN_RECORD_BYTES, DRAFT_OVERHEAD_BYTES, WorkQueue
@@ -77,6 +78,7 @@ class Writer:
         max_records: int,
         max_bytes: int,
         reserve: DiskReserve,
+        max_ledger_bytes: int = 0,
     ) -> None:
         self.path = path
         self.queue = WorkQueue(max_records, max_bytes)
@@ -90,6 +92,7 @@ class Writer:
         self._clock = clock
         self._observer = observer
         self._reserve = reserve
+        self._size_limit = SizeLimit(max_ledger_bytes)
         self._connection = self._open()
         self.ledger = Ledger(self._connection)
         self._records_refused: Refused | None = None
@@ -108,6 +111,7 @@ class Writer:
         """Take the reserve of disk and start committing."""
         if not self._reserve.take():
             self._refuse_records(OutOfSpace())
+        self._mind_size()
         self._thread.start()
 
     # -- submitting ------------------------------------------------------------------------------------------------
@@ -161,6 +165,11 @@ class Writer:
         """Why no records are taken now, or None."""
         return self._records_refused
 
+    @property
+    def is_size_limited(self) -> bool:
+        """Whether that is because the ledger is as large as it may be."""
+        return self._records_refused is self._size_limit.refusal
+
     # -- the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -169,6 +178,7 @@ class Writer:
             self._step()
             if group:
                 self._work(group)
+                self._mind_size()
             elif self.queue.is_closed:
                 break
             # Whoever still waits is turned away first: the attempt may take as long as the storage lets it.
@@ -311,9 +321,15 @@ class Writer:
         self._records_refused = refusal
         self._reserve.give_up()
 
+    def _mind_size(self) -> None:
+        """Refuse records once the ledger is as large as it may be; the reserve of disk is not touched for that."""
+        if self._records_refused is None and self._size_limit.is_reached(self._connection):
+            self._records_refused = self._size_limit.refusal
+            _log.warning("the ledger is as large as it may be; records are refused", extra={"path": str(self.path)})
+
     def _try_to_resume(self) -> None:
-        """Take records again once there is room for the reserve and a write goes through."""
-        if self.damaged or not self._reserve.take():
+        """Take records again once there is room for them and for the reserve, and a write goes through."""
+        if self.damaged or self._size_limit.is_reached(self._connection) or not self._reserve.take():
             return
         try:
             # Gives the log's own space back first: on a full disk that may be all there is.
