@@ -22,7 +22,7 @@ def test_its_variables_are_settings() -> None:
 
 
 def test_the_files_it_installs_are_there() -> None:
-    for path in re.findall(r"(?<![/\w])systemd/[a-z.]+", DOCUMENT):
+    for path in re.findall(r"(?<![/\w])systemd/[a-z.-]+", DOCUMENT):
         assert (ROOT / path).is_file(), path
 
 
