@@ -74,13 +74,14 @@ class Outbox:
                 return self.acknowledged
             return outbox.acknowledge(commit, epoch, going_on.after, welcome.set_aside, welcome.hub_epoch)
 
-        self._hub_epoch = self._hub_epoch if going_on.new_epoch else welcome.hub_epoch
         self._arrived(self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S))
+        self._hub_epoch = welcome.hub_epoch
         return going_on
 
     def begin_epoch(self, after: int, reason: str, lost: Lost | None) -> None:
-        """Begin a new epoch that goes on after a number."""
-        change = Change(lambda commit: outbox.begin_epoch(commit, after, reason, lost))
+        """Begin a new epoch that goes on after a number, for the hub that was met last."""
+        hub_epoch = self._hub_epoch
+        change = Change(lambda commit: outbox.begin_epoch(commit, after, reason, lost, hub_epoch))
         self._epoch = self._writer.submit(change).wait(WRITE_TIMEOUT_S)
         self._tip = Tip(after, b"")
         self._arrived(after)

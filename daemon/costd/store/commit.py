@@ -90,8 +90,11 @@ class Commit:
         self.next_seq += count
         return seq
 
-    def adopt(self, spans: Sequence[CommitSpan]) -> list[tuple[int, int]]:
-        """Take over commits of another ledger whole, each under its own id: (its first number there, and here)."""
+    def adopt(self, spans: Sequence[CommitSpan], received_ms: int) -> list[tuple[int, int]]:
+        """Take over commits of another ledger whole, each under its own id: (its first number there, and here).
+
+        They count as received at `received_ms`.
+        """
         if not spans:
             return []
         self._end_piece()
@@ -100,7 +103,7 @@ class Commit:
         for span in spans:
             here = self.take_seqs(span.items)
             places.append((span.first, here))
-            rows.append((here, span.id.to_bytes(16, "big"), self.now_ms, span.items))
+            rows.append((here, span.id.to_bytes(16, "big"), received_ms, span.items))
         insert_rows(self.connection, _INTO_COMMIT, 4, rows)
         self.proof_id = spans[-1].id
         self.id = new_commit_id(self.now_ms)

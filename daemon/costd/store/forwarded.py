@@ -21,6 +21,8 @@ from costd.store.source_epochs import Mark
 
 #: Reasons kept apart for one batch; where there are more, what is unfit is kept together.
 MAX_RUNS = 16
+#: A clock that is further ahead than this does not keep ids for longer.
+MAX_AHEAD_MS = 7 * 86_400_000
 #: How records are counted by the way they came.
 DOOR = "forward"
 
@@ -209,7 +211,9 @@ class _Layout:
             else:
                 self.places.append((span.first, here))
                 self._note_records(commit, span, here)
-        self.places += commit.adopt(new)
+        # Ids outlast their records' own time too, which is ahead of ours where the source's clock is.
+        latest_ms = min(max(held.events.at_ms, default=0), commit.now_ms + MAX_AHEAD_MS)
+        self.places += commit.adopt(new, max(commit.now_ms, latest_ms))
         self.places.sort()
 
     def _note_records(self, commit: Commit, span: CommitSpan, here: int) -> None:

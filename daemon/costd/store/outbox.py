@@ -56,8 +56,11 @@ def join(commit: Commit) -> None:
         begin_epoch(commit, 0, "joined", None)
 
 
-def begin_epoch(commit: Commit, after: int, reason: str, lost: Lost | None) -> Epoch:
-    """Begin a new lineage of the sequence that goes on after a number: nothing of it is sealed yet."""
+def begin_epoch(commit: Commit, after: int, reason: str, lost: Lost | None, hub_epoch: bytes = b"") -> Epoch:
+    """Begin a new lineage of the sequence that goes on after a number: nothing of it is sealed yet.
+
+    `hub_epoch` is of the hub that it is for, b"" where none is known yet.
+    """
     connection = commit.connection
     epoch = os.urandom(EPOCH_BYTES)
     if lost is not None:
@@ -71,6 +74,7 @@ def begin_epoch(commit: Commit, after: int, reason: str, lost: Lost | None) -> E
         (epoch, after + 1, commit.now_ms, reason),
     )
     connection.execute("UPDATE ledger_state SET forwarded_seq = ?", (after,))
+    connection.execute("UPDATE hub_link SET hub_epoch = ?", (hub_epoch,))
     return read_epoch(connection)
 
 

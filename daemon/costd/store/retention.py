@@ -56,10 +56,11 @@ def _give_back(commit: Commit) -> None:
 
 def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
     connection = commit.connection
-    cutoff_ms = commit.now_ms - limits.events_ms - limits.future_ms
+    cutoff_ms = _still_needed_from(commit, commit.now_ms - limits.events_ms - limits.future_ms)
     through = _last_to_delete(commit, cutoff_ms)
     if through is None:
         return 0
+    connection.execute("UPDATE hub_state SET ids_from_ms = max(ids_from_ms, ?)", (cutoff_ms,))
     _lose_completeness(commit, cutoff_ms + limits.future_ms)
     # Usually long done by upkeep; what is not counted yet must be before it goes.
     while (counts := count_latencies(connection, through)).through_seq > counts.after_seq:
@@ -70,6 +71,17 @@ def _delete_events(commit: Commit, limits: RetentionLimits) -> int:
     deleted += connection.execute("DELETE FROM ledger_commit WHERE first_seq <= ?", (through,)).rowcount
     connection.execute("DELETE FROM event_block WHERE last_seq <= ?", (through,))
     return deleted
+
+
+def _still_needed_from(commit: Commit, cutoff_ms: int) -> int:
+    """The cutoff, or the moment up to which a hub has heard of every source, where that is earlier.
+
+    A source may still bring, under ids that are known here, what it received after that moment.
+    """
+    (forwarded_ms,) = commit.connection.execute(
+        "SELECT min(forwarded_ms) FROM source WHERE forgotten_ms IS NULL"
+    ).fetchone()
+    return cutoff_ms if forwarded_ms is None else min(cutoff_ms, int(forwarded_ms))
 
 
 def _last_to_delete(commit: Commit, cutoff_ms: int) -> int | None:
