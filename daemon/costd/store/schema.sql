@@ -409,6 +409,14 @@ CREATE TABLE catalog_change (
   at_ms INTEGER NOT NULL
 ) STRICT;
 
+CREATE INDEX catalog_user_by_seq ON catalog_user (seq);
+
+CREATE INDEX catalog_project_by_seq ON catalog_project (seq);
+
+CREATE INDEX catalog_team_by_seq ON catalog_team (seq);
+
+CREATE INDEX catalog_workspace_by_seq ON catalog_workspace (seq);
+
 CREATE UNIQUE INDEX month_entry_by_id ON month_entry (id);
 
 CREATE TABLE hub_link (

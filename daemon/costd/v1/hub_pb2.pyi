@@ -1044,6 +1044,7 @@ class SyncRequest(_message.Message):
     REVOCATIONS_FIELD_NUMBER: _builtins.int
     CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
     ORDERS_FIELD_NUMBER: _builtins.int
+    PRICE_LIST_FIELD_NUMBER: _builtins.int
     hub_epoch: _builtins.bytes
     """The hub's epoch of what the source has; empty where it has nothing."""
     keys_version: _builtins.int
@@ -1056,6 +1057,8 @@ class SyncRequest(_message.Message):
     """The version of what became of its quarantined records."""
     clock_skew_ms: _builtins.int
     """How far the source's clock is behind the hub's, in milliseconds, as the source measured it."""
+    price_list: _builtins.bytes
+    """Digest of the compiled price list in force at the source: where it is the hub's, the hub need not send that."""
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUse]:
         """When keys of the hub's were last used at the source."""
@@ -1080,10 +1083,11 @@ class SyncRequest(_message.Message):
         revocations: _abc.Iterable[Global___KeyRevocation] | None = ...,
         clock_skew_ms: _builtins.int = ...,
         orders: _abc.Iterable[Global___QuarantineOrder] | None = ...,
+        price_list: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_version", b"catalog_version", "clock_skew_ms", b"clock_skew_ms", "hub_epoch", b"hub_epoch", "keys_version", b"keys_version", "orders", b"orders", "prices_version", b"prices_version", "quarantine_version", b"quarantine_version", "revocations", b"revocations", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_version", b"catalog_version", "clock_skew_ms", b"clock_skew_ms", "hub_epoch", b"hub_epoch", "keys_version", b"keys_version", "orders", b"orders", "price_list", b"price_list", "prices_version", b"prices_version", "quarantine_version", b"quarantine_version", "revocations", b"revocations", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1187,6 +1191,7 @@ class SyncResponse(_message.Message):
     QUARANTINE_VERSION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     hub_epoch: _builtins.bytes
     """The hub's epoch. Where it is another than before, this message is the whole state."""
     time_ms: _builtins.int
@@ -1205,6 +1210,8 @@ class SyncResponse(_message.Message):
     """Of the hub's costd."""
     more: _builtins.bool
     """Whether more of the state follows at once: too much for one message."""
+    source: _builtins.str
+    """The name of the source."""
     @_builtins.property
     def organizations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the organizations the source is bound to; the first is that of the source's own records."""
@@ -1242,10 +1249,11 @@ class SyncResponse(_message.Message):
         quarantine_version: _builtins.int = ...,
         version: _builtins.str = ...,
         more: _builtins.bool = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_keys", b"all_keys", "catalog", b"catalog", "catalog_version", b"catalog_version", "hub_epoch", b"hub_epoch", "keys", b"keys", "keys_version", b"keys_version", "more", b"more", "organizations", b"organizations", "prices", b"prices", "prices_version", b"prices_version", "quarantine", b"quarantine", "quarantine_version", b"quarantine_version", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_keys", b"all_keys", "catalog", b"catalog", "catalog_version", b"catalog_version", "hub_epoch", b"hub_epoch", "keys", b"keys", "keys_version", b"keys_version", "more", b"more", "organizations", b"organizations", "prices", b"prices", "prices_version", b"prices_version", "quarantine", b"quarantine", "quarantine_version", b"quarantine_version", "source", b"source", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,7 +153,7 @@ class SyncedPrices(_message.Message):
 
     @_builtins.property
     def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncedPriceTable]:
-        """Tables in force that did not come with costd: an imported file, another list."""
+        """The tables in force: the list, and the imported file where there is one."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ class SyncedPriceTable(_message.Message):
     digest: _builtins.bytes
     """Digest of the compiled table."""
     body: _builtins.bytes
-    """The compiled table, zlib over its bytes."""
+    """The compiled table, zlib over its bytes; empty where the source has it."""
     installed_version: _builtins.str
     """The list that was installed at the hub when it was imported."""
     def __init__(

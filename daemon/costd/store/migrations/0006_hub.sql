@@ -12,6 +12,12 @@ CREATE TABLE catalog_change (
   at_ms INTEGER NOT NULL
 ) STRICT;
 
+-- A hub tells its sources what changed since a number.
+CREATE INDEX catalog_user_by_seq ON catalog_user (seq);
+CREATE INDEX catalog_project_by_seq ON catalog_project (seq);
+CREATE INDEX catalog_team_by_seq ON catalog_team (seq);
+CREATE INDEX catalog_workspace_by_seq ON catalog_workspace (seq);
+
 CREATE UNIQUE INDEX month_entry_by_id ON month_entry (id);
 
 -- At a sidecar ------------------------------------------------------------------------------------------------------
@@ -54,7 +60,7 @@ CREATE TABLE forward_seal (
   PRIMARY KEY (epoch_number, last_seq)
 ) STRICT, WITHOUT ROWID;
 
-ALTER TABLE api_key ADD COLUMN origin TEXT NOT NULL DEFAULT '';   -- 'hub': a copy; '': made here
+ALTER TABLE api_key ADD COLUMN origin TEXT NOT NULL DEFAULT '';   -- 'hub': a copy; 'gone': of one that the hub has no more; '': made here
 -- At a hub: counts its changes, so that sources are told only what is news to them.
 ALTER TABLE api_key ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 
