@@ -19,7 +19,7 @@ ONLY_IN = {
     "aiohttp": ("wire",),
     "grpc": ("wire", "cli"),
     "google": ("wire", "cli"),
-    "sqlite3": ("store", "services/access", "services/health"),
+    "sqlite3": ("store", "services/health"),
     "prometheus_client": ("metrics", "wire"),
     "genai_prices": ("store/price_compiler",),
 }

@@ -110,8 +110,7 @@ class Core:
             self.readers = Readers(path, clock)
             config = settled_mode(config, self.readers, offline=bool(local_token))
             prices = Prices(self.writer, self.readers, clock, installed)
-            with self.readers.snapshot() as connection:
-                access = Access(self.writer, connection, clock, auth_required=config.auth, local_token=local_token)
+            access = Access(self.writer, self.readers, clock, auth_required=config.auth, local_token=local_token)
             with self.readers.snapshot(unbounded=True) as connection:
                 labels = config.metrics.labels
                 metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))

@@ -40,6 +40,11 @@ def listed(services: Stubs) -> dict[str, Any]:
     return {source.name: source for source in answer.sources}
 
 
+def listed_keys(services: Stubs, key: str = "") -> list[Any]:
+    metadata = bearer(key) if key else services.metadata
+    return list(services.admin.ListKeys(admin_pb2.ListKeysRequest(), metadata=metadata, timeout=20).keys)
+
+
 def forget(services: Stubs, which: str) -> Any:
     return services.admin.ForgetSource(source_pb2.ForgetSourceRequest(id=which), metadata=services.metadata, timeout=20)
 
@@ -137,6 +142,19 @@ def test_keys_are_made_for_organizations_that_are_there_by_the_installation_alon
     assert code_of(error) == "PERMISSION_DENIED"
     missing = refusal_of(lambda: make("west"))
     assert (code_of(missing), "costd sources create" in (missing.details() or "")) == ("NOT_FOUND", True)
+    # The installation's admins see all of them, and may revoke them; others their own.
+    named = {key.id: key.organization for key in listed_keys(services)}
+    theirs = [id_ for id_, organization in named.items() if organization == "north"]
+    assert set(theirs) == {key.id for key in listed_keys(services, north)}
+    assert set(named.values()) >= {"default", "north"}
+    admins = next(id_ for id_, organization in named.items() if organization == "default")
+    revoke = services.admin.RevokeKey
+    error = refusal_of(lambda: revoke(admin_pb2.RevokeKeyRequest(id=admins), metadata=bearer(north), timeout=20))
+    assert code_of(error) == "NOT_FOUND"
+    gone = make("north")
+    last = max(key.id for key in listed_keys(services, north))
+    revoke(admin_pb2.RevokeKeyRequest(id=last), metadata=services.metadata, timeout=20)
+    assert code_of(refusal_of(lambda: make("", gone))) == "UNAUTHENTICATED"
     # What is recorded with it is its organization's.
     record = usage_pb2.RecordRequest(
         dimensions=usage_pb2.Dimensions(source_app="shop", model="gpt-4o"),
@@ -238,7 +256,7 @@ def test_list_and_forget_print_tables_json_and_csv(hub: Daemon, services: Stubs)
     assert (told["state"], told["last_seen"], told["lag_records"], told["organizations"]) == (
         "never",
         None,
-        0,
+        None,
         ["acme"],
     )
     rows = list(csv.DictReader(io.StringIO(costd("sources", "list", "--csv", *where).stdout)))
@@ -259,7 +277,7 @@ def test_http_lists_what_the_command_lists(hub: Daemon, services: Stubs) -> None
     assert list(shown) == list(found)
     one, same = shown["seen-over-http"], found["seen-over-http"]
     assert (one["id"], one["organizations"], one["state"]) == (same.id, ["acme", "beta"], "never")
-    assert (one["lastSeen"], one["host"], one["problem"], one["lagSeconds"]) == (None, None, None, 0)
+    assert (one["lastSeen"], one["host"], one["problem"], one["lagSeconds"]) == (None, None, None, None)
 
 
 def test_sources_can_be_made_before_the_hub_starts(tmp_path: Path, launch: Launch) -> None:

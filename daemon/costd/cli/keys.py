@@ -16,6 +16,7 @@ from costd.v1 import admin_pb2
 _COLUMNS = (
     "id",
     "name",
+    "organization",
     "key_prefix",
     "roles",
     "team",
@@ -88,7 +89,10 @@ def create(
 @json_option
 @csv_option
 def list_keys(reach: Reach, *, as_json: bool, as_csv: bool) -> None:
-    """List all keys, newest first, without their secrets."""
+    """List all keys, newest first, without their secrets.
+
+    An admin of the installation's own organization sees, and may revoke, those of every other, too.
+    """
     with connected(reach) as daemon:
         answer: admin_pb2.ListKeysResponse = daemon.ask(daemon.admin.ListKeys, admin_pb2.ListKeysRequest())
     keys = [_described(key) for key in answer.keys]
@@ -98,7 +102,7 @@ def list_keys(reach: Reach, *, as_json: bool, as_csv: bool) -> None:
     if as_csv:
         print_csv(_COLUMNS, ([key[name] for name in _COLUMNS] for key in keys))
         return
-    columns = ["name", "prefix", "roles", "bound to", "created", "last used", "state"]
+    columns = ["name", "organization", "prefix", "roles", "bound to", "created", "last used", "state"]
     print_table(columns, [_row(key) for key in answer.keys])
 
 
@@ -120,6 +124,7 @@ def _described(key: admin_pb2.Key) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,
+        "organization": key.organization,
         "key_prefix": key.key_prefix,
         "roles": list(key.roles),
         "team": key.team,
@@ -135,6 +140,7 @@ def _row(key: admin_pb2.Key) -> list[str]:
     bindings = {"team": key.team, "project": key.project, "source_app": key.source_app}
     return [
         key.name,
+        key.organization,
         key.key_prefix,
         ",".join(key.roles),
         ", ".join(f"{name}={value}" for name, value in bindings.items() if value) or "-",

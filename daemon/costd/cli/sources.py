@@ -129,8 +129,8 @@ def _described(source: source_pb2.Source) -> dict[str, object]:
         "version": source.version or None,
         "last_seen": iso_or_none(source.last_seen_ms),
         "watermark": source.watermark,
-        "lag_records": source.lag_records,
-        "lag_seconds": source.lag_ms / 1000,
+        "lag_records": source.lag_records if source.state == "connected" else None,
+        "lag_seconds": source.lag_ms / 1000 if source.state == "connected" else None,
         "clock_skew_ms": source.clock_skew_ms,
         "records": source.records,
         "duplicates": source.duplicates,
@@ -153,6 +153,6 @@ def _row(source: source_pb2.Source) -> list[str]:
         source.version or "-",
         iso_or_none(source.last_seen_ms) or "never",
         f"{source.watermark:,}",
-        lag if source.state in {"connected", "away"} else "-",
+        lag if source.state == "connected" else "-",
         "; ".join([*filter(None, [source.problem]), *set_aside, *lost]) or "-",
     ]

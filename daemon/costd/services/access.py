@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from costd.clock import Clock
 from costd.domain.access import DEFAULT_ROLES, ROLES, Caller
@@ -15,13 +15,16 @@ from costd.domain.ids import public_id
 from costd.domain.usage import check_string
 from costd.store.commit import Change, Commit
 from costd.store.keys import StoredKey, insert_key, load_keys, revoke_key, store_last_used
-from costd.store.orgs import OWN_ORG, find_org, org_name
+from costd.store.orgs import OWN_ORG, find_org, org_name, org_names
+from costd.store.reader import Readers
 
 if TYPE_CHECKING:
     from costd.store.ticket import Ticket
     from costd.store.writer import Writer
 
 SECRET_START = "ct_live_"  # noqa: S105 - the public beginning of every key
+_Told = TypeVar("_Told")
+
 PREFIX_LENGTH = len(SECRET_START) + 6
 _SECRET_BYTES = 32
 
@@ -54,6 +57,7 @@ class KeyInfo:
     created_ms: int
     last_used_ms: int | None
     revoked_ms: int | None
+    organization: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,20 @@ class CreatedKey:
     secret: str
 
 
+class _Placed(NamedTuple):
+    """A key as it is on disk now, and its organization's name."""
+
+    key: StoredKey
+    organization: str
+
+
 class Access:
     """Knows every living key by the digest of its secret."""
 
     def __init__(
         self,
         writer: Writer,
-        connection: sqlite3.Connection,
+        readers: Readers,
         clock: Clock,
         *,
         auth_required: bool,
@@ -79,6 +90,7 @@ class Access:
         """`local_token` is a secret that lives only as long as this process and acts as an administrator."""
         self.auth_required = auth_required
         self._writer = writer
+        self._readers = readers
         self.clock = clock
         self._keys: dict[str, StoredKey] = {}
         self._callers: dict[bytes, Caller] = {}
@@ -86,8 +98,9 @@ class Access:
         self._anonymous = Caller(OWN_ORG, "", "local", frozenset({"admin"}))
         if local_token:
             self._callers[_digest(local_token)] = self._anonymous
-        for key in load_keys(connection):
-            self.take_over(key)
+        with readers.snapshot() as connection:
+            for key in load_keys(connection):
+                self.take_over(key)
 
     def authenticate(self, token: str | None) -> Caller:
         """The caller this secret stands for; without one, the local user where authentication is off."""
@@ -110,32 +123,39 @@ class Access:
         caller.require("admin")
         drafted, secret = self.draft_key(new)
 
-        def apply(commit: Commit) -> StoredKey:
+        def apply(commit: Commit) -> _Placed:
             key = replace(drafted, org_id=_org_of(commit, caller, new.organization))
             insert_key(commit, key, caller.key_id)
-            return key
+            return _placed(commit, key)
 
-        return self._writer.submit(
-            Change(apply, after=self.take_over), lambda stored: CreatedKey(self._info(stored), secret)
-        )
+        return self._change(apply, lambda placed: CreatedKey(self._info(*placed), secret))
 
     def list_keys(self, caller: Caller) -> list[KeyInfo]:
-        """All keys of the caller's organization, newest first; needs admin."""
+        """All keys the caller looks after, newest first; needs admin, and reads the ledger.
+
+        These are of its organization, or of all where that is the installation's own.
+        """
         caller.require("admin")
         keys = list(self._keys.values())  # a copy: the writer's thread may add to it
         keys.sort(key=lambda key: key.id, reverse=True)
-        return [self._info(key) for key in keys if key.org_id == caller.org_id]
+        with self._readers.snapshot() as connection:
+            names = org_names(connection)
+        return [self._info(key, names[key.org_id]) for key in keys if caller.org_id in {key.org_id, OWN_ORG}]
 
     def revoke_key(self, caller: Caller, wanted: str) -> Ticket[KeyInfo]:
-        """Revoke a key by id, prefix or unambiguous name; in force when the ticket resolves. Needs admin."""
+        """Revoke a key the caller looks after, by id, prefix or unambiguous name. Needs admin.
+
+        In force when the ticket resolves, which raises NotFound, and Conflict where the name is ambiguous.
+        """
         caller.require("admin")
         if not wanted:
             raise Invalid("id", "must name the key to revoke by its id, prefix or name")
+        org_id = None if caller.org_id == OWN_ORG else caller.org_id
 
-        def apply(commit: Commit) -> StoredKey:
-            return revoke_key(commit, caller.org_id, wanted, caller.key_id)
+        def apply(commit: Commit) -> _Placed:
+            return _placed(commit, revoke_key(commit, org_id, wanted, caller.key_id))
 
-        return self._writer.submit(Change(apply, after=self.take_over), self._info)
+        return self._change(apply, lambda placed: self._info(*placed))
 
     def has_admin_key(self) -> bool:
         """Whether there ever was an admin key, living or revoked."""
@@ -145,13 +165,11 @@ class Access:
         """Make `secret` an admin key."""
         key = self._stored(OWN_ORG, NewKey("admin", ("admin",), description="made at the first start"), secret)
 
-        def apply(commit: Commit) -> StoredKey:
+        def apply(commit: Commit) -> _Placed:
             insert_key(commit, key, "")
-            return key
+            return _placed(commit, key)
 
-        return self._writer.submit(
-            Change(apply, after=self.take_over), lambda stored: CreatedKey(self._info(stored), secret)
-        )
+        return self._change(apply, lambda placed: CreatedKey(self._info(*placed), secret))
 
     def flush_last_used(self) -> Ticket[None] | None:
         """Write down when keys were last used; None if none was."""
@@ -195,7 +213,11 @@ class Access:
         else:
             self._callers.pop(key.digest, None)
 
-    def _info(self, key: StoredKey) -> KeyInfo:
+    def _change(self, apply: Callable[[Commit], _Placed], convert: Callable[[_Placed], _Told]) -> Ticket[_Told]:
+        """A change of one key, which is in force when the ticket resolves."""
+        return self._writer.submit(Change(apply, after=lambda placed: self.take_over(placed.key)), convert)
+
+    def _info(self, key: StoredKey, organization: str) -> KeyInfo:
         return KeyInfo(
             key.id,
             key.name,
@@ -208,7 +230,12 @@ class Access:
             key.created_ms,
             self._used_ms.get(key.id, key.last_used_ms),
             key.revoked_ms,
+            organization,
         )
+
+
+def _placed(commit: Commit, key: StoredKey) -> _Placed:
+    return _Placed(key, org_name(commit.connection, key.org_id))
 
 
 def _org_of(commit: Commit, caller: Caller, name: str) -> int:

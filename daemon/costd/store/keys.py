@@ -61,10 +61,13 @@ def insert_key(commit: Commit, key: StoredKey, actor: str) -> None:
     append_audit(commit, key.org_id, actor, "api_key.created", key.id, {"name": key.name, "roles": list(key.roles)})
 
 
-def revoke_key(commit: Commit, org_id: int, wanted: str, actor: str) -> StoredKey:
-    """Revoke the living key with this id, prefix or unambiguous name; again is the same answer."""
+def revoke_key(commit: Commit, org_id: int | None, wanted: str, actor: str) -> StoredKey:
+    """Revoke the living key with this id, prefix or unambiguous name; again is the same answer.
+
+    It is of this organization, or of any where that is None.
+    """
     rows = commit.connection.execute(
-        f"SELECT {_COLUMNS} FROM api_key WHERE org_id = ? AND (id = ? OR key_prefix = ? OR name = ?)",
+        f"SELECT {_COLUMNS} FROM api_key WHERE coalesce(org_id = ?, 1) AND (id = ? OR key_prefix = ? OR name = ?)",
         (org_id, wanted, wanted, wanted),
     ).fetchall()
     keys = [_key(row) for row in rows]
@@ -76,7 +79,7 @@ def revoke_key(commit: Commit, org_id: int, wanted: str, actor: str) -> StoredKe
     if not living:
         return keys[0]
     commit.connection.execute("UPDATE api_key SET revoked_ms = ? WHERE id = ?", (commit.now_ms, living[0].id))
-    append_audit(commit, org_id, actor, "api_key.revoked", living[0].id, {"name": living[0].name})
+    append_audit(commit, living[0].org_id, actor, "api_key.revoked", living[0].id, {"name": living[0].name})
     return next(key for key in load_keys(commit.connection) if key.id == living[0].id)
 
 

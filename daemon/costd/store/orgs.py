@@ -23,6 +23,11 @@ def org_name(connection: sqlite3.Connection, org_id: int) -> str:
     return str(connection.execute("SELECT name FROM org WHERE id = ?", (org_id,)).fetchone()[0])
 
 
+def org_names(connection: sqlite3.Connection) -> dict[int, str]:
+    """The names of all organizations, by their numbers."""
+    return dict(connection.execute("SELECT id, name FROM org").fetchall())
+
+
 def ensure_org(commit: Commit, name: str, actor: str) -> int:
     """The number of the organization with this name, which is made, and the audit trail told, where there is none."""
     held = find_org(commit.connection, name)

@@ -35,6 +35,7 @@ class Key(_message.Message):
     CREATED_MS_FIELD_NUMBER: _builtins.int
     LAST_USED_MS_FIELD_NUMBER: _builtins.int
     REVOKED_MS_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     name: _builtins.str
@@ -53,6 +54,8 @@ class Key(_message.Message):
     """When it was last used, UTC milliseconds; 0 if never."""
     revoked_ms: _builtins.int
     """When it was revoked, UTC milliseconds; 0 while it is in force."""
+    organization: _builtins.str
+    """The name of its organization."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may do: "ingest", "read", "admin", "source"."""
@@ -70,10 +73,11 @@ class Key(_message.Message):
         created_ms: _builtins.int = ...,
         last_used_ms: _builtins.int = ...,
         revoked_ms: _builtins.int = ...,
+        organization: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ms", b"created_ms", "id", b"id", "key_prefix", b"key_prefix", "last_used_ms", b"last_used_ms", "name", b"name", "project", b"project", "revoked_ms", b"revoked_ms", "roles", b"roles", "source_app", b"source_app", "team", b"team"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ms", b"created_ms", "id", b"id", "key_prefix", b"key_prefix", "last_used_ms", b"last_used_ms", "name", b"name", "organization", b"organization", "project", b"project", "revoked_ms", b"revoked_ms", "roles", b"roles", "source_app", b"source_app", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,7 +161,7 @@ Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
 
 @_typing.final
 class ListKeysRequest(_message.Message):
-    """Asks for every key."""
+    """Asks for every key of the caller's organization; of all, where that is the installation's own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

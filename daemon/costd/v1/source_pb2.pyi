@@ -186,7 +186,7 @@ class Source(_message.Message):
     watermark: _builtins.int
     """Everything of its present epoch up to this number of its sequence is kept here."""
     lag_records: _builtins.int
-    """Records it said it still holds."""
+    """Records it said it still holds; known while it is connected."""
     lag_ms: _builtins.int
     """How old the oldest of those is, in milliseconds."""
     clock_skew_ms: _builtins.int

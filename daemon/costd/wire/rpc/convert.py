@@ -272,4 +272,5 @@ def key(info: KeyInfo) -> admin_pb2.Key:
         created_ms=info.created_ms,
         last_used_ms=info.last_used_ms or 0,
         revoked_ms=info.revoked_ms or 0,
+        organization=info.organization,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from costd.services.sources import SourceReport, sources_of
+from costd.services.sources import CONNECTED, SourceReport, sources_of
 from costd.wire.web.answers import Envelope, rfc3339
 from costd.wire.web.route import Call, Route
 
 
 class Source(Struct, frozen=True, rename="camel"):
-    """One sidecar of this hub; what it has not said yet is null."""
+    """One sidecar of this hub; what it has not said yet is null, as is its lag while it is not connected."""
 
     id: str
     name: str
@@ -20,8 +20,8 @@ class Source(Struct, frozen=True, rename="camel"):
     version: str | None
     last_seen: str | None
     watermark: int
-    lag_records: int
-    lag_seconds: float
+    lag_records: int | None
+    lag_seconds: float | None
     clock_skew_ms: int
     records: int
     duplicates: int
@@ -69,8 +69,8 @@ def _source(report: SourceReport) -> Source:
         version=stored.version or None,
         last_seen=None if stored.seen_ms is None else rfc3339(stored.seen_ms),
         watermark=stored.watermark,
-        lag_records=report.lag_records,
-        lag_seconds=report.lag_ms / 1000,
+        lag_records=report.lag_records if report.state == CONNECTED else None,
+        lag_seconds=report.lag_ms / 1000 if report.state == CONNECTED else None,
         clock_skew_ms=stored.clock_skew_ms,
         records=stored.records,
         duplicates=stored.duplicates,
