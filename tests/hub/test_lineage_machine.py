@@ -6,6 +6,7 @@ A state machine does all of that in any order, on real ledgers, and heals in the
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,8 @@ from costd.clock import ManualClock
 from hub.fleet_model import HubNode, SourceNode
 from ledger import NOW_MS
 
+#: Histories tried; more by COSTD_FLEET_EXAMPLES.
+EXAMPLES = int(os.environ.get("COSTD_FLEET_EXAMPLES") or 20)
 PLACES = st.sampled_from((0, 1, 2))
 
 
@@ -135,5 +138,9 @@ class Fleet(RuleBasedStateMachine):
 
 TestFleet = Fleet.TestCase
 TestFleet.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False
+    max_examples=EXAMPLES,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=False,
 )
