@@ -106,6 +106,12 @@ def test_a_key_in_a_file_is_replaced_without_a_restart(launch: Launch, tmp_path:
     replaced.write_text(make_source(hub, "web-1") + "\n")
     os.replace(replaced, path)
     arrive(hub, sidecar)
+    renewed = costd("sources", "create", "web-1", "--renew", "--json", "--data-dir", str(hub.data_dir))
+    record(sidecar, 5)
+    replaced.write_text(json.loads(renewed.stdout)["key"])
+    os.replace(replaced, path)
+    arrive(hub, sidecar)
+    assert source(hub, "web-1")["epochs"] == 1
 
 
 def test_a_forgotten_source_records_on_and_is_let_in_no_more(launch: Launch) -> None:

@@ -90,6 +90,25 @@ def test_a_name_is_taken_once_even_after_its_source_was_forgotten(hub: Daemon, s
     assert hub.query("SELECT count(*) FROM org") == before
 
 
+def test_another_key_takes_the_place_of_the_one_before(hub: Daemon, services: Stubs) -> None:
+    first = create(services, "renewed", "acme")
+    made = costd("sources", "create", "renewed", "--renew", "--json", "--data-dir", str(hub.data_dir))
+    second = json.loads(made.stdout)
+    assert (second["id"], second["organizations"]) == (first.id, ["acme"])
+    asked = source_pb2.ListSourcesRequest()
+    codes = [
+        code_of(refusal_of(lambda key=key: services.admin.ListSources(asked, metadata=bearer(key), timeout=20)))
+        for key in (first.key, second["key"])
+    ]
+    assert codes == ["UNAUTHENTICATED", "PERMISSION_DENIED"]
+    assert listed(services)["renewed"].problem == ""
+    where = ("--data-dir", str(hub.data_dir))
+    assert costd("sources", "create", "nobody", "--renew", *where).returncode == 1
+    assert costd("sources", "create", "renewed", "--renew", "--org", "acme", *where).returncode == 2
+    forget(services, "renewed")
+    assert costd("sources", "create", "renewed", "--renew", *where).returncode == 5
+
+
 @pytest.mark.parametrize(
     ("name", "organizations", "field"),
     [

@@ -52,14 +52,15 @@ def command() -> None:
     help="An organization it may record for; the first is that of its own records. Made if it is not there. "
     "Repeatable. [default: the hub's own]",
 )
+@click.option("--renew", is_flag=True, help="Make another key for the source of that name; the one before is revoked.")
 @hub_options
 @json_option
-def create(name: str, organizations: tuple[str, ...], reach: Reach, *, as_json: bool) -> None:
+def create(name: str, organizations: tuple[str, ...], reach: Reach, *, renew: bool, as_json: bool) -> None:
     """Make a source called NAME and print the key that its sidecar joins with, which is shown this once.
 
     On stdout are the two lines of an environment file that the sidecar needs; what belongs to them goes to stderr.
     """
-    request = source_pb2.CreateSourceRequest(name=name, organizations=organizations)
+    request = source_pb2.CreateSourceRequest(name=name, organizations=organizations, renew_key=renew)
     with connected(reach, create=True) as daemon:
         made: source_pb2.CreateSourceResponse = daemon.ask(daemon.admin.CreateSource, request)
         address = _address(daemon, reach)

@@ -24,6 +24,7 @@ from costd.store.sources import (
     load_sources,
     load_states,
     store_forgotten,
+    store_key,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class SourceReport(NamedTuple):
     problem: str
 
 
+class _Changed(NamedTuple):
+    """A source as it is on disk now, and the keys that changed with it."""
+
+    source: KnownSource
+    keys: tuple[StoredKey, ...]
+
+
 class Sources:
     """Knows every source by its key."""
 
@@ -112,10 +120,9 @@ class Sources:
         drafted, secret = self._access.draft_key(NewKey(name, ("source",), description="of a source"))
         source_id = public_id(self._clock.now_ms())
 
-        def apply(commit: Commit) -> tuple[KnownSource, StoredKey]:
+        def apply(commit: Commit) -> _Changed:
             if (held := find_source(commit.connection, name)) is not None:
-                state = "there is" if held.forgotten_ms is None else "there was, and is remembered,"
-                raise Conflict(f'{state} a source "{name}" already; give another name')
+                raise _taken(held)
             named = organizations or (org_name(commit.connection, caller.org_id),)
             orgs = [ensure_org(commit, each, caller.key_id) for each in named]
             key = replace(drafted, org_id=orgs[0])
@@ -123,7 +130,28 @@ class Sources:
             source = insert_source(commit, source_id, name, key.id, orgs)
             told: dict[str, object] = {"name": name, "organizations": list(named)}
             append_audit(commit, caller.org_id, caller.key_id, "source.created", source_id, told)
-            return source, key
+            return _Changed(source, (key,))
+
+        return CreatedSource(self._change(apply), secret)
+
+    def renew_key(self, caller: Caller, wanted: str) -> CreatedSource:
+        """Give the source with this name or id another key; the one before is revoked. Blocks.
+
+        Needs an admin of the installation's own organization. Raises Forbidden, Invalid, NotFound, and Conflict where
+        the source was forgotten.
+        """
+        _require_own(caller)
+        drafted, secret = self._access.draft_key(NewKey(wanted, ("source",), description="of a source"))
+
+        def apply(commit: Commit) -> _Changed:
+            source = _found(commit, wanted)
+            if source.forgotten_ms is not None:
+                raise _taken(source)
+            org_id = source.orgs[0][0]
+            old = revoke_key(commit, org_id, source.key_id, caller.key_id)
+            new = replace(drafted, org_id=org_id, name=source.name)
+            insert_key(commit, new, caller.key_id)
+            return _Changed(store_key(commit, source, new.id), (old, new))
 
         return CreatedSource(self._change(apply), secret)
 
@@ -142,29 +170,28 @@ class Sources:
         if not wanted:
             raise Invalid("id", "must name the source to forget by its id or name")
 
-        def apply(commit: Commit) -> tuple[KnownSource, StoredKey]:
-            source = find_source(commit.connection, wanted)
-            if source is None:
-                raise NotFound(f'there is no source with the id or name "{wanted}"')
+        def apply(commit: Commit) -> _Changed:
+            source = _found(commit, wanted)
             key = revoke_key(commit, source.orgs[0][0], source.key_id, caller.key_id)
             if source.forgotten_ms is None:
                 source = store_forgotten(commit, source)
                 told: dict[str, object] = {"name": source.name}
                 append_audit(commit, caller.org_id, caller.key_id, "source.forgotten", source.public_id, told)
-            return source, key
+            return _Changed(source, (key,))
 
         forgotten = self._change(apply)
         return next(report for report in self._reports() if report.source.id == forgotten.id)
 
-    def _change(self, apply: Callable[[Commit], tuple[KnownSource, StoredKey]]) -> KnownSource:
-        changed: tuple[KnownSource, StoredKey]
-        changed = self._writer.submit(Change(apply, after=self._take_over)).wait(_WRITE_TIMEOUT_S)
-        return changed[0]
+    def _change(self, apply: Callable[[Commit], _Changed]) -> KnownSource:
+        changed: _Changed = self._writer.submit(Change(apply, after=self._take_over)).wait(_WRITE_TIMEOUT_S)
+        return changed.source
 
-    def _take_over(self, changed: tuple[KnownSource, StoredKey]) -> None:
-        source, key = changed
-        self._by_key[source.key_id] = source
-        self._access.take_over(key)
+    def _take_over(self, changed: _Changed) -> None:
+        source = changed.source
+        others = {key_id: other for key_id, other in self._by_key.items() if other.id != source.id}
+        self._by_key = others | {source.key_id: source}
+        for key in changed.keys:
+            self._access.take_over(key)
 
     def _reports(self) -> Sequence[SourceReport]:
         now_ms = self._clock.now_ms()
@@ -194,10 +221,22 @@ def _report(source: KnownSource, stored: SourceState, live: LiveSource | None, n
     return SourceReport(source, state, stored, live.lag_records, lag_ms, "; ".join(_problems(stored, live)))
 
 
+def _found(commit: Commit, wanted: str) -> KnownSource:
+    source = find_source(commit.connection, wanted)
+    if source is None:
+        raise NotFound(f'there is no source with the id or name "{wanted}"')
+    return source
+
+
+def _taken(source: KnownSource) -> Conflict:
+    state = "there is" if source.forgotten_ms is None else "there was, and is remembered,"
+    return Conflict(f'{state} a source "{source.name}" already; give another name')
+
+
 def _problems(stored: SourceState, live: LiveSource) -> list[str]:
     found = [live.problem] if live.problem else []
     if stored.key_revoked_ms is not None:
-        found.append("its key was revoked: forget it, and make another source for its host")
+        found.append("its key was revoked: `costd sources create --renew` makes another")
     if abs(skew_ms := stored.clock_skew_ms) > MAX_SKEW_MS:
         found.append(f"its clock is {abs(skew_ms) / 1000:.1f} s {'behind' if skew_ms > 0 else 'ahead of'} the hub's")
     if stored.recent_epochs > 1:

@@ -82,6 +82,12 @@ def find_source(connection: sqlite3.Connection, wanted: str) -> KnownSource | No
     return min(found, key=lambda source: source.name != wanted, default=None)
 
 
+def store_key(commit: Commit, source: KnownSource, key_id: str) -> KnownSource:
+    """Let another key be the source's."""
+    commit.connection.execute("UPDATE source SET key_id = ? WHERE id = ?", (key_id, source.id))
+    return source._replace(key_id=key_id)
+
+
 def store_forgotten(commit: Commit, source: KnownSource) -> KnownSource:
     """Wait for a source no more; what it has brought stays."""
     commit.connection.execute("UPDATE source SET forgotten_ms = ? WHERE id = ?", (commit.now_ms, source.id))

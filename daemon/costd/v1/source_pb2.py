@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63ostd/v1/source.proto\x12\x08\x63ostd.v1\":\n\x13\x43reateSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rorganizations\x18\x02 \x03(\t\"T\n\x14\x43reateSourceResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x15\n\rorganizations\x18\x04 \x03(\t\"\x14\n\x12ListSourcesRequest\"8\n\x13ListSourcesResponse\x12!\n\x07sources\x18\x01 \x03(\x0b\x32\x10.costd.v1.Source\"!\n\x13\x46orgetSourceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\xc9\x02\n\x06Source\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rorganizations\x18\x03 \x03(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x14\n\x0clast_seen_ms\x18\x07 \x01(\x03\x12\x11\n\twatermark\x18\x08 \x01(\x04\x12\x13\n\x0blag_records\x18\t \x01(\x04\x12\x0e\n\x06lag_ms\x18\n \x01(\x03\x12\x15\n\rclock_skew_ms\x18\x0b \x01(\x03\x12\x0f\n\x07records\x18\x0c \x01(\x04\x12\x12\n\nduplicates\x18\r \x01(\x04\x12\x13\n\x0bquarantined\x18\x0e \x01(\x04\x12\x0c\n\x04lost\x18\x0f \x01(\x04\x12\x0e\n\x06\x65pochs\x18\x10 \x01(\r\x12\x0f\n\x07problem\x18\x11 \x01(\t\x12\x12\n\ncreated_ms\x18\x12 \x01(\x03\"\xef\x02\n\x07HubLink\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x14\n\x0c\x63onnected_ms\x18\x03 \x01(\x03\x12\x1b\n\x13unforwarded_records\x18\x04 \x01(\x04\x12\x1d\n\x15oldest_unforwarded_ms\x18\x05 \x01(\x03\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12\x15\n\rlast_error_ms\x18\x07 \x01(\x03\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x14\n\x0corganization\x18\t \x01(\t\x12\x13\n\x0bhub_version\x18\n \x01(\t\x12\x15\n\rclock_skew_ms\x18\x0b \x01(\x03\x12\x11\n\twatermark\x18\x0c \x01(\x04\x12\x10\n\x08heard_ms\x18\r \x01(\x03\x12\x13\n\x0bquarantined\x18\x0e \x01(\x04\x12\x0c\n\x04lost\x18\x0f \x01(\x04\x12\x17\n\x0f\x61\x63knowledged_ms\x18\x10 \x01(\x03\x12\x14\n\x0csealed_bytes\x18\x11 \x01(\x04\"\"\n\x0c\x46lushRequest\x12\x12\n\ntimeout_ms\x18\x01 \x01(\x03\"a\n\rFlushResponse\x12\x0f\n\x07\x66lushed\x18\x01 \x01(\x08\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x1b\n\x13unforwarded_records\x18\x03 \x01(\x04\x12\x0f\n\x07problem\x18\x04 \x01(\t\"$\n\x15ListQuarantineRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"@\n\x16ListQuarantineResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.costd.v1.Quarantined\"\xbc\x01\n\x0bQuarantined\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\x12\x0c\n\x04last\x18\x04 \x01(\x04\x12\x0f\n\x07records\x18\x05 \x01(\x04\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x12\r\n\x05state\x18\t \x01(\t\x12\x12\n\nsettled_ms\x18\n \x01(\x03\x12\x0f\n\x07ordered\x18\x0b \x01(\t\"5\n\x17SettleQuarantineRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63ostd/v1/source.proto\x12\x08\x63ostd.v1\"M\n\x13\x43reateSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rorganizations\x18\x02 \x03(\t\x12\x11\n\trenew_key\x18\x03 \x01(\x08\"T\n\x14\x43reateSourceResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x15\n\rorganizations\x18\x04 \x03(\t\"\x14\n\x12ListSourcesRequest\"8\n\x13ListSourcesResponse\x12!\n\x07sources\x18\x01 \x03(\x0b\x32\x10.costd.v1.Source\"!\n\x13\x46orgetSourceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\xc9\x02\n\x06Source\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rorganizations\x18\x03 \x03(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x14\n\x0clast_seen_ms\x18\x07 \x01(\x03\x12\x11\n\twatermark\x18\x08 \x01(\x04\x12\x13\n\x0blag_records\x18\t \x01(\x04\x12\x0e\n\x06lag_ms\x18\n \x01(\x03\x12\x15\n\rclock_skew_ms\x18\x0b \x01(\x03\x12\x0f\n\x07records\x18\x0c \x01(\x04\x12\x12\n\nduplicates\x18\r \x01(\x04\x12\x13\n\x0bquarantined\x18\x0e \x01(\x04\x12\x0c\n\x04lost\x18\x0f \x01(\x04\x12\x0e\n\x06\x65pochs\x18\x10 \x01(\r\x12\x0f\n\x07problem\x18\x11 \x01(\t\x12\x12\n\ncreated_ms\x18\x12 \x01(\x03\"\xef\x02\n\x07HubLink\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x14\n\x0c\x63onnected_ms\x18\x03 \x01(\x03\x12\x1b\n\x13unforwarded_records\x18\x04 \x01(\x04\x12\x1d\n\x15oldest_unforwarded_ms\x18\x05 \x01(\x03\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12\x15\n\rlast_error_ms\x18\x07 \x01(\x03\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x14\n\x0corganization\x18\t \x01(\t\x12\x13\n\x0bhub_version\x18\n \x01(\t\x12\x15\n\rclock_skew_ms\x18\x0b \x01(\x03\x12\x11\n\twatermark\x18\x0c \x01(\x04\x12\x10\n\x08heard_ms\x18\r \x01(\x03\x12\x13\n\x0bquarantined\x18\x0e \x01(\x04\x12\x0c\n\x04lost\x18\x0f \x01(\x04\x12\x17\n\x0f\x61\x63knowledged_ms\x18\x10 \x01(\x03\x12\x14\n\x0csealed_bytes\x18\x11 \x01(\x04\"\"\n\x0c\x46lushRequest\x12\x12\n\ntimeout_ms\x18\x01 \x01(\x03\"a\n\rFlushResponse\x12\x0f\n\x07\x66lushed\x18\x01 \x01(\x08\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x1b\n\x13unforwarded_records\x18\x03 \x01(\x04\x12\x0f\n\x07problem\x18\x04 \x01(\t\"$\n\x15ListQuarantineRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"@\n\x16ListQuarantineResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.costd.v1.Quarantined\"\xbc\x01\n\x0bQuarantined\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\x12\x0c\n\x04last\x18\x04 \x01(\x04\x12\x0f\n\x07records\x18\x05 \x01(\x04\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x12\r\n\x05state\x18\t \x01(\t\x12\x12\n\nsettled_ms\x18\n \x01(\x03\x12\x0f\n\x07ordered\x18\x0b \x01(\t\"5\n\x17SettleQuarantineRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'costd.v1.source_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATESOURCEREQUEST']._serialized_start=35
-  _globals['_CREATESOURCEREQUEST']._serialized_end=93
-  _globals['_CREATESOURCERESPONSE']._serialized_start=95
-  _globals['_CREATESOURCERESPONSE']._serialized_end=179
-  _globals['_LISTSOURCESREQUEST']._serialized_start=181
-  _globals['_LISTSOURCESREQUEST']._serialized_end=201
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=203
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=259
-  _globals['_FORGETSOURCEREQUEST']._serialized_start=261
-  _globals['_FORGETSOURCEREQUEST']._serialized_end=294
-  _globals['_SOURCE']._serialized_start=297
-  _globals['_SOURCE']._serialized_end=626
-  _globals['_HUBLINK']._serialized_start=629
-  _globals['_HUBLINK']._serialized_end=996
-  _globals['_FLUSHREQUEST']._serialized_start=998
-  _globals['_FLUSHREQUEST']._serialized_end=1032
-  _globals['_FLUSHRESPONSE']._serialized_start=1034
-  _globals['_FLUSHRESPONSE']._serialized_end=1131
-  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1133
-  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1169
-  _globals['_LISTQUARANTINERESPONSE']._serialized_start=1171
-  _globals['_LISTQUARANTINERESPONSE']._serialized_end=1235
-  _globals['_QUARANTINED']._serialized_start=1238
-  _globals['_QUARANTINED']._serialized_end=1426
-  _globals['_SETTLEQUARANTINEREQUEST']._serialized_start=1428
-  _globals['_SETTLEQUARANTINEREQUEST']._serialized_end=1481
+  _globals['_CREATESOURCEREQUEST']._serialized_end=112
+  _globals['_CREATESOURCERESPONSE']._serialized_start=114
+  _globals['_CREATESOURCERESPONSE']._serialized_end=198
+  _globals['_LISTSOURCESREQUEST']._serialized_start=200
+  _globals['_LISTSOURCESREQUEST']._serialized_end=220
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=222
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=278
+  _globals['_FORGETSOURCEREQUEST']._serialized_start=280
+  _globals['_FORGETSOURCEREQUEST']._serialized_end=313
+  _globals['_SOURCE']._serialized_start=316
+  _globals['_SOURCE']._serialized_end=645
+  _globals['_HUBLINK']._serialized_start=648
+  _globals['_HUBLINK']._serialized_end=1015
+  _globals['_FLUSHREQUEST']._serialized_start=1017
+  _globals['_FLUSHREQUEST']._serialized_end=1051
+  _globals['_FLUSHRESPONSE']._serialized_start=1053
+  _globals['_FLUSHRESPONSE']._serialized_end=1150
+  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1152
+  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1188
+  _globals['_LISTQUARANTINERESPONSE']._serialized_start=1190
+  _globals['_LISTQUARANTINERESPONSE']._serialized_end=1254
+  _globals['_QUARANTINED']._serialized_start=1257
+  _globals['_QUARANTINED']._serialized_end=1445
+  _globals['_SETTLEQUARANTINEREQUEST']._serialized_start=1447
+  _globals['_SETTLEQUARANTINEREQUEST']._serialized_end=1500
 # @@protoc_insertion_point(module_scope)

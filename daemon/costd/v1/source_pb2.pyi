@@ -26,8 +26,11 @@ class CreateSourceRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ORGANIZATIONS_FIELD_NUMBER: _builtins.int
+    RENEW_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name; unique at the hub, at most 256 characters."""
+    renew_key: _builtins.bool
+    """Make another key for the source of that name instead: the one before is revoked. Organizations must not be given."""
     @_builtins.property
     def organizations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The organizations it may record for, by name; the first is that of its own records. Empty: the caller's own. Those
@@ -39,10 +42,11 @@ class CreateSourceRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         organizations: _abc.Iterable[_builtins.str] | None = ...,
+        renew_key: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "organizations", b"organizations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "organizations", b"organizations", "renew_key", b"renew_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

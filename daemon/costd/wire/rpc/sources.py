@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from costd.domain.access import Caller
+from costd.domain.errors import Invalid
 from costd.services.sources import sources_of
 from costd.v1 import source_pb2 as pb
 
@@ -20,8 +21,15 @@ class SourcesService:
         self._sources = services.sources
 
     def create_source(self, caller: Caller, request: pb.CreateSourceRequest) -> pb.CreateSourceResponse:
-        """Make a source and its key; returns once it may join."""
-        made = sources_of(self._sources, caller).create(caller, request.name, tuple(request.organizations))
+        """Make a source and its key, or another key for one that is there; returns once it may join."""
+        sources, organizations = sources_of(self._sources, caller), tuple(request.organizations)
+        if request.renew_key and organizations:
+            raise Invalid("organizations", "must not be given with renew_key: those of a source stay as they are")
+        made = (
+            sources.renew_key(caller, request.name)
+            if request.renew_key
+            else sources.create(caller, request.name, organizations)
+        )
         return pb.CreateSourceResponse(
             id=made.source.public_id,
             name=made.source.name,
