@@ -120,8 +120,8 @@ def lying(change: Callable[[hub_pb2.ForwardContent], None]) -> Sealed:
         commits=hub_pb2.ForwardCommits(first=[1], ids=ID.to_bytes(16, "big"), items=[2], at_ms=[1]),
         events=hub_pb2.ForwardEvents(
             seq=[1, 2], at_ms=[1, 1], series=[0, 0], input_tokens=[1, 1], output_tokens=[1, 1],
-            cache_read_tokens=[0, 0], cache_write_tokens=[0, 0], reasoning_tokens=[0, 0], cost_nano_usd=[1, 1], price_source=[0, 0],
-            latency_ms=[1, 1],
+            cache_read_tokens=[0, 0], cache_write_tokens=[0, 0], reasoning_tokens=[0, 0], cost_nano_usd=[1, 1],
+            price_source=[0, 0], latency_ms=[1, 1],
         ),
     )  # fmt: skip
     change(content)

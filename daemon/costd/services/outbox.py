@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from costd.domain.forwarding import Lost, Range, Resume, Sealed, SetAside, Stand, Welcome, resume, seal_of
 from costd.store import outbox
+from costd.store.catalog_log import Standing, everything, say_again
 from costd.store.commit import Change, Commit
 from costd.store.hub_link import meet_hub, read_link
 from costd.store.outbox import Backlog, Tip
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from costd.store.writer import Writer
 
 WRITE_TIMEOUT_S = 60.0
+#: Things of the catalog that are said in one transaction: the hub applies a transaction as a whole too.
+_STEP = 2_000
 
 
 class Outbox:
@@ -30,13 +33,24 @@ class Outbox:
         self._encode = encode
         self._reader = RangeReader()
         self._moved = threading.Condition()
-        writer.submit(Change(outbox.join)).wait(WRITE_TIMEOUT_S)
+        self._join()
         with readers.snapshot() as connection:
             self._epoch = outbox.read_epoch(connection)
             self._tip = outbox.read_tip(connection, self._epoch)
             self.acknowledged = outbox.read_acknowledged(connection)
             link = read_link(connection)
         self._hub_epoch = link.hub_epoch if link is not None else b""
+
+    def _join(self) -> None:
+        """Keep everything from now on; at the first time, say what the catalog holds. Cut short, it is said again."""
+        with self._readers.snapshot() as connection:
+            known = [] if outbox.has_joined(connection) else everything(connection)
+        for start in range(0, len(known), _STEP):
+            self._say_again(known[start : start + _STEP])
+        self._writer.submit(Change(outbox.join)).wait(WRITE_TIMEOUT_S)
+
+    def _say_again(self, part: Sequence[Standing]) -> None:
+        self._writer.submit(Change(lambda commit: say_again(commit, part))).wait(WRITE_TIMEOUT_S)
 
     @property
     def stand(self) -> Stand:

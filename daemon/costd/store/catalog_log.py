@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from costd.store.catalog_kinds import KINDS, Kind
@@ -57,20 +57,33 @@ def first_seen(commit: Commit, kind: Kind, key: tuple[int, str, str]) -> None:
     log_change(commit, seq, kind, key, {})
 
 
-def log_everything(commit: Commit) -> None:
-    """Say all of the catalog as it is: what came before the log began, or before it was cut by retention."""
+class Standing(NamedTuple):
+    """One thing of the catalog as it is; its key is (organization, application, id)."""
+
+    kind: Kind
+    key: tuple[int, str, str]
+    values: Mapping[str, str]
+    is_registered: bool
+
+
+def everything(connection: sqlite3.Connection) -> list[Standing]:
+    """All of the catalog as it is."""
+    found = []
     for kind in KINDS:
         app = "source_app" if kind.has_apps else "''"
         registered = "registered" if kind.registers else "0"
-        columns = ", ".join(kind.columns.values())
-        rows = commit.connection.execute(
-            f"SELECT org_id, {app}, {kind.id_column}, {registered}, {columns} FROM {kind.table}"
-        ).fetchall()
+        columns = ", ".join(("org_id", app, kind.id_column, registered, *kind.columns.values()))
+        rows = connection.execute(f"SELECT {columns} FROM {kind.table}")
         for org_id, source_app, id_, is_registered, *held in rows:
             values = {name: value for name, value in zip(kind.columns, held, strict=True) if value is not None}
-            log_change(
-                commit, commit.take_seq(), kind, (org_id, source_app, id_), values, registers=bool(is_registered)
-            )
+            found.append(Standing(kind, (org_id, source_app, id_), values, bool(is_registered)))
+    return found
+
+
+def say_again(commit: Commit, standing: Iterable[Standing]) -> None:
+    """Say what is known of these things: the log may have begun after them, or have been cut by retention since."""
+    for each in standing:
+        log_change(commit, commit.take_seq(), each.kind, each.key, each.values, registers=each.is_registered)
 
 
 def changes_between(connection: sqlite3.Connection, first_seq: int, last_seq: int) -> list[Said]:

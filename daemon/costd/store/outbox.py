@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from costd.domain.forwarding import EPOCH_BYTES, NO_SEAL, Lost, Sealed, SetAside
 from costd.store.adjustments import DUPLICATE
-from costd.store.catalog_log import log_everything
 from costd.store.commit import Commit
 from costd.store.event_blocks import BLOCK_EVENTS
 from costd.store.quarantine import Held, insert_quarantined
@@ -48,11 +47,15 @@ class Backlog(NamedTuple):
     first_ms: int | None
 
 
+def has_joined(connection: sqlite3.Connection) -> bool:
+    """Whether the ledger keeps everything for a hub."""
+    (forwarded,) = connection.execute("SELECT forwarded_seq FROM ledger_state").fetchone()
+    return forwarded is not None
+
+
 def join(commit: Commit) -> None:
     """Begin to keep everything for a hub, from the beginning of what is still here; again changes nothing."""
-    (forwarded,) = commit.connection.execute("SELECT forwarded_seq FROM ledger_state").fetchone()
-    if forwarded is None:
-        log_everything(commit)
+    if not has_joined(commit.connection):
         begin_epoch(commit, 0, "joined", None)
 
 
