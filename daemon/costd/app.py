@@ -191,6 +191,8 @@ class Core:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
         if self.services.forwarding is not None:
             self.services.forwarding.stop(timeout_s / 2)
+        if self.services.hub is not None:
+            self.services.hub.stop()
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:

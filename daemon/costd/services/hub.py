@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from costd import __version__
 from costd.clock import Clock
-from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, NotFound, Unavailable
+from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, NotFound, Overloaded, Unavailable
 from costd.domain.forwarding import ANY_END, FORMAT, Hello, Lost, Range, Sealed, SetAside, Waiting, Welcome, seal_of
 from costd.services.sources import LiveSource
 from costd.store import forwarded, source_epochs
@@ -23,10 +23,17 @@ from costd.store.sources import KnownSource, load_sources, note_forwarded, touch
 if TYPE_CHECKING:
     from costd.metrics import Metrics
     from costd.store.reader import Readers
+    from costd.store.ticket import Ticket
     from costd.store.writer import Writer
 
 #: A batch is a transaction of some tens of milliseconds; past this the source is told to come again.
 WRITE_TIMEOUT_S = 30.0
+#: Batches that are read and applied at once: together they make large commits, and more would only wait for the writer
+#: with all their numbers unfolded, at some 400 bytes a record.
+TURNS = 8
+RECORD_BYTES = 400
+#: How long a batch waits to be let into a full queue before it is tried again.
+_FULL_QUEUE_S = 0.02
 #: Batches between two prunings of a source's seals.
 _PRUNE_EVERY = 64
 
@@ -60,8 +67,14 @@ class Hub:
         self._clock = clock
         self._metrics = metrics
         self._decode = decode
+        self._stopping = threading.Event()
+        self._turns = threading.Semaphore(TURNS)
         self._lock = threading.Lock()
         self._connections: dict[tuple[int, bytes], Connection] = {}
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._stopping.set()
 
     def live(self) -> Mapping[int, LiveSource]:
         """What is known of connected sources in memory, by their numbers."""
@@ -146,7 +159,8 @@ class Hub:
         """
         self._check_current(connection)
         self._check_seal(connection, sealed)
-        verdict = self._receive(connection, sealed, lost)
+        with self._turns:
+            verdict = self._receive(connection, sealed, lost)
         if isinstance(verdict, Gap):
             raise Conflict(f"the batch begins at {sealed.first}, and {verdict.expected} is the next that is missing")
         if isinstance(verdict, OtherLineage):
@@ -196,10 +210,9 @@ class Hub:
         except Invalid as refusal:
             # It is what the source sealed: sent again it will be no better, and what comes after must not wait for it.
             return self._set_aside(connection, sealed, None, f"it cannot be read: {refusal.message}")
-        size = len(sealed.content) + held.records * 400
         change = Change(lambda commit: forwarded.receive(commit, sender, sealed, held, lost), control=False)
         try:
-            verdict: Verdict = self._writer.submit(change, size=size, records=held.records).wait(WRITE_TIMEOUT_S)
+            verdict = self._submitted(change, held.records)
         except CostdError:
             raise
         except Exception as error:
@@ -208,6 +221,19 @@ class Hub:
         if isinstance(verdict, Applied):
             self._metrics.hub.applied(verdict.outcomes)
         return verdict
+
+    def _submitted(self, change: Change, records: int) -> Verdict:
+        """Carry out a change that brings records along; waits for room in the queue, which holds the source back."""
+        patience = round(WRITE_TIMEOUT_S / _FULL_QUEUE_S)
+        while True:
+            try:
+                ticket: Ticket[Verdict] = self._writer.submit(change, size=records * RECORD_BYTES, records=records)
+            except Overloaded:
+                patience -= 1
+                if not patience or self._stopping.wait(_FULL_QUEUE_S):
+                    raise
+            else:
+                return ticket.wait(WRITE_TIMEOUT_S)
 
     def _set_aside(self, connection: Connection, sealed: Sealed, held: Range | None, reason: str) -> Verdict:
         sender = connection.sender
