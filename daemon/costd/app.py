@@ -191,8 +191,6 @@ class Core:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
         if self.services.forwarding is not None:
             self.services.forwarding.stop(timeout_s / 2)
-        if self.services.hub is not None:
-            self.services.hub.stop()
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:
@@ -282,6 +280,8 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
         _log.info("stopping")
         manager.stopping()
         core.services.health.stopping()
+        if core.services.hub is not None:
+            core.services.hub.stop()
         for chore in chores:
             chore.cancel()
         runtime_file.remove(runtime_path)

@@ -73,7 +73,7 @@ class Hub:
         self._connections: dict[tuple[int, bytes], Connection] = {}
 
     def stop(self) -> None:
-        """Wait for nothing any more."""
+        """Take nothing more; each source hears of it with its next message, which comes within seconds."""
         self._stopping.set()
 
     def live(self) -> Mapping[int, LiveSource]:
@@ -189,6 +189,8 @@ class Hub:
         self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
 
     def _check_current(self, connection: Connection) -> None:
+        if self._stopping.is_set():
+            raise Unavailable("the hub is stopping; come back to its successor", retry_after_s=1.0)
         if not connection.is_current:
             raise Unavailable("another daemon with this identity has connected; this stream ends", retry_after_s=1.0)
 
