@@ -114,6 +114,33 @@ def test_a_key_in_a_file_is_replaced_without_a_restart(launch: Launch, tmp_path:
     assert source(hub, "web-1")["epochs"] == 1
 
 
+def test_the_doctor_looks_at_the_road_to_the_hub(launch: Launch, tmp_path: Path) -> None:
+    hub = launch(name="hub", command="hub")
+    (tmp_path / "hub.key").write_text(make_source(hub, "web-1"))
+    (tmp_path / "hub.key").chmod(0o600)
+    config = tmp_path / "costd.toml"
+
+    def found(**settings: str) -> dict[str, str]:
+        lines = [
+            f'data_dir = "{tmp_path / "data"}"',
+            "[hub]",
+            *(f'{name} = "{text}"' for name, text in settings.items()),
+        ]
+        config.write_text("\n".join(lines))
+        checks = json.loads(costd("doctor", "--json", "--config", str(config)).stdout)["checks"]
+        return {check["name"]: f"{check['state']}: {check['found']}" for check in checks}
+
+    well = found(address=hub.grpc, key_file="hub.key")
+    assert (well["hub"], well["hub.key"][:2]) == (f"ok: {hub.grpc}, in the clear: it answers", "ok")
+    (tmp_path / "hub.key").chmod(0o644)
+    assert "others can read it" in found(address=hub.grpc, key_file="hub.key")["hub.key"]
+    assert found(address=hub.grpc)["hub.key"] == "warn: no key is known here"
+    assert found(address=hub.grpc, key_file="none")["hub.key"].startswith("fail: hub.key_file in ")
+    assert found(address=hub.grpc, key_file="hub.key", ca="none")["hub"].startswith("fail: hub.ca in ")
+    assert hub.stop() == 0
+    assert found(address=hub.grpc, key_file="hub.key")["hub"] == f"warn: {hub.grpc}, in the clear: nobody answers"
+
+
 def test_a_forgotten_source_records_on_and_is_let_in_no_more(launch: Launch) -> None:
     hub = launch(name="hub", command="hub")
     sidecar = launch(f"--hub={hub.grpc}", env={"COSTD_HUB_KEY": make_source(hub, "web-1")})

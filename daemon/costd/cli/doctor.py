@@ -24,6 +24,7 @@ from costd.services.doctor.machine import check_open_files, check_versions
 from costd.services.doctor.ports import check_ports, check_socket
 from costd.store import ledger_probe, lock
 from costd.store.connection import DATABASE_NAME
+from costd.wire.outbound.hub_check import check_hub
 from costd.wire.tls_check import check_tls
 
 _COLOURS = MappingProxyType({OK: "green", WARN: "yellow", FAIL: "red"})
@@ -105,6 +106,7 @@ def _doors(config: Config, reach: Reach) -> list[Finding]:
     findings += _looked("open files", lambda: check_open_files(holder[0] if holder else None))
     tls = config.tls
     findings += _looked("tls", lambda: check_tls(tls.cert, tls.key, tls.client_ca, Clock().now_ms() / 1000))
+    findings += _looked("hub", lambda: check_hub(config))
     if not holder or holder[0] is None:
         listeners = {"grpc.listen": config.grpc.listen, "http.listen": config.http.listen}
         findings += _looked("ports", lambda: check_ports(listeners))
