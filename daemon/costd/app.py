@@ -32,7 +32,10 @@ from costd.services.exports import Exports
 from costd.services.forwarding import Forwarding
 from costd.services.health import Health
 from costd.services.hub import Hub
+from costd.services.hub_sync import HubSync
+from costd.services.joined import Joined
 from costd.services.ledger_mode import settled_mode
+from costd.services.membership import Membership
 from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.outbox import Outbox
@@ -43,6 +46,7 @@ from costd.services.repricing import Repricing
 from costd.services.services import Services
 from costd.services.sources import Sources
 from costd.services.spending import Spending
+from costd.services.stale_keys import StaleKeys
 from costd.services.tails import Tails
 from costd.services.unpriced import Unpriced
 from costd.services.upkeep import Upkeep
@@ -51,6 +55,7 @@ from costd.store import runtime_file
 from costd.store.commit import Change
 from costd.store.connection import DATABASE_NAME, damaged
 from costd.store.folder import make_private
+from costd.store.hub_link import read_link
 from costd.store.hub_state import ensure_hub_state
 from costd.store.lock import FolderLock
 from costd.store.price_list import load_price_list
@@ -109,8 +114,11 @@ class Core:
         try:
             self.readers = Readers(path, clock)
             config = settled_mode(config, self.readers, offline=bool(local_token))
-            prices = Prices(self.writer, self.readers, clock, installed)
-            access = Access(self.writer, self.readers, clock, auth_required=config.auth, local_token=local_token)
+            membership = self._membership(config)
+            prices = Prices(self.writer, self.readers, clock, installed, membership)
+            access = Access(
+                self.writer, self.readers, clock, membership, auth_required=config.auth, local_token=local_token
+            )
             with self.readers.snapshot(unbounded=True) as connection:
                 labels = config.metrics.labels
                 metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
@@ -142,12 +150,16 @@ class Core:
                 tails=Tails(self.readers, self.writer, health),
                 health=health,
                 sources=(sources := self._sources(config, access, clock)),
-                hub=self._hub(sources, clock, metrics),
+                hub=(hub := self._hub(sources, clock, metrics)),
+                hub_sync=self._hub_sync(sources, hub, health, access, prices),
                 forwarding=None if local_token else self._forwarding(config, clock, metrics),
+                joined=(joined := None if local_token else self._joined(config, access, prices, membership)),
             )
             retention = RetentionLimits(
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
             )
+            self.stale_keys = StaleKeys(access, clock, config.sync, joined.heard if joined else self._last_heard)
+            self.stale_keys.beat()
             self.upkeep = Upkeep(self.writer, self.readers, access, retention)
         except BaseException as error:
             self.writer.stop(1.0)
@@ -160,6 +172,32 @@ class Core:
             return None
         self.writer.submit(Change(ensure_hub_state)).wait()
         return Sources(self.writer, self.readers, access, clock)
+
+    def _membership(self, config: Config) -> Membership:
+        address = "" if config.hub.address is None else str(config.hub.address)
+        return Membership(address, has_joined=self._last_heard() is not None)
+
+    def _last_heard(self) -> int | None:
+        """When the hub was last heard of, UTC milliseconds, as the ledger has it."""
+        with self.readers.snapshot() as connection:
+            link = read_link(connection)
+        return None if link is None else link.heard_ms
+
+    def _hub_sync(
+        self, sources: Sources | None, hub: Hub | None, health: Health, access: Access, prices: Prices
+    ) -> HubSync | None:
+        if sources is None or hub is None:
+            return None
+        orders = {"retry": hub.retry}
+        return HubSync(self.writer, self.readers, access, prices, sources, health, orders)
+
+    def _joined(self, config: Config, access: Access, prices: Prices, membership: Membership) -> Joined | None:
+        if config.hub.address is None:
+            return None
+        from costd.wire.outbound.channel import HubDoor  # noqa: PLC0415
+        from costd.wire.outbound.sync_link import SyncLink  # noqa: PLC0415
+
+        return Joined(self.writer, self.readers, access, prices, membership, lambda: SyncLink(HubDoor(config)))
 
     def _hub(self, sources: Sources | None, clock: Clock, metrics: Metrics) -> Hub | None:
         if sources is None:
@@ -191,6 +229,8 @@ class Core:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
         if self.services.forwarding is not None:
             self.services.forwarding.stop(timeout_s / 2)
+        if self.services.joined is not None:
+            self.services.joined.stop(1.0)
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:
@@ -274,6 +314,10 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
         manager.ready(_status(core.services.health))
         if core.services.forwarding is not None:
             core.services.forwarding.start()
+        if core.services.joined is not None:
+            core.services.joined.start()
+        if core.services.hub_sync is not None:
+            core.services.hub_sync.start()
         # Upkeep waits for the writer; apart from it, the beat still tells of a writer that does not come back.
         chores = [asyncio.create_task(_beat(core, tls, manager)), asyncio.create_task(_keep_up(core))]
         await stop.wait()
@@ -335,6 +379,7 @@ async def _beat(core: Core, tls: TlsFiles | None, manager: Manager) -> None:
     told, was_ready = _status(health), True
     while True:
         ready = health.beat()
+        core.stale_keys.beat()
         now_s = clock.monotonic_s()
         if (status := _status(health)) != told:
             manager.status(status)

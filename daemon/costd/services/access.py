@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -13,8 +14,9 @@ from costd.domain.access import DEFAULT_ROLES, ROLES, Caller
 from costd.domain.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from costd.domain.ids import public_id
 from costd.domain.usage import check_string
+from costd.services.membership import Membership
 from costd.store.commit import Change, Commit
-from costd.store.keys import StoredKey, insert_key, load_keys, revoke_key, store_last_used
+from costd.store.keys import HUB, StoredKey, insert_key, load_keys, revoke_key, store_last_used
 from costd.store.orgs import OWN_ORG, find_org, org_name, org_names
 from costd.store.reader import Readers
 
@@ -83,6 +85,7 @@ class Access:
         writer: Writer,
         readers: Readers,
         clock: Clock,
+        membership: Membership,
         *,
         auth_required: bool,
         local_token: str = "",
@@ -92,8 +95,13 @@ class Access:
         self._writer = writer
         self._readers = readers
         self.clock = clock
+        self._membership = membership
         self._keys: dict[str, StoredKey] = {}
         self._callers: dict[bytes, Caller] = {}
+        #: Those of the hub's keys, while they are not accepted, and why they are not.
+        self._doubted: dict[bytes, Caller] = {}
+        self._doubt = ""
+        self._changing = threading.Lock()
         self._used_ms: dict[str, int] = {}
         self._anonymous = Caller(OWN_ORG, "", "local", frozenset({"admin"}))
         if local_token:
@@ -110,6 +118,8 @@ class Access:
             raise Unauthenticated
         caller = self._callers.get(_digest(token))
         if caller is None:
+            if _digest(token) in self._doubted:
+                raise Unauthenticated(self._doubt or None)
             raise Unauthenticated("this key is unknown or was revoked; make one with `costd keys create`")
         if caller.key_id:
             self._used_ms[caller.key_id] = self.clock.now_ms()
@@ -121,6 +131,7 @@ class Access:
         Raises Forbidden and Invalid; NotFound, from the ticket, where there is no such organization.
         """
         caller.require("admin")
+        self._membership.require_no_hub("keys are made", "costd keys create")
         drafted, secret = self.draft_key(new)
 
         def apply(commit: Commit) -> _Placed:
@@ -153,7 +164,10 @@ class Access:
         org_id = None if caller.org_id == OWN_ORG else caller.org_id
 
         def apply(commit: Commit) -> _Placed:
-            return _placed(commit, revoke_key(commit, org_id, wanted, caller.key_id))
+            key = revoke_key(commit, org_id, wanted, caller.key_id)
+            if key.origin:
+                self._membership.require_no_hub("this key is revoked", f"costd keys revoke {key.id}")
+            return _placed(commit, key)
 
         return self._change(apply, lambda placed: self._info(*placed))
 
@@ -171,14 +185,49 @@ class Access:
 
         return self._change(apply, lambda placed: CreatedKey(self._info(*placed), secret))
 
+    def is_in_force(self, key_id: str) -> bool:
+        """Whether there is such a key and it was not revoked."""
+        key = self._keys.get(key_id)
+        return key is not None and key.revoked_ms is None
+
+    # -- what a hub and its sources know of each other's keys ----------------------------------------------------------
+
+    def doubt_hub_keys(self, reason: str) -> None:
+        """Accept no copies of the hub's keys, and say why; "" accepts them again. Costs nothing while unchanged."""
+        if reason == self._doubt:
+            return
+        with self._changing:
+            self._doubt = reason
+            for key in self._keys.values():
+                self._place(key)
+
+    def hub_key_uses(self) -> dict[str, int]:
+        """When copies of the hub's keys were last used here, UTC milliseconds by id."""
+        used = self._used_ms
+        found = {key.id: used.get(key.id, key.last_used_ms) for key in list(self._keys.values()) if key.origin == HUB}
+        return {key_id: used_ms for key_id, used_ms in found.items() if used_ms}
+
+    def note_uses(self, org_ids: Collection[int], uses: Mapping[str, int]) -> None:
+        """Keys of these organizations were used elsewhere (UTC milliseconds by id)."""
+        now_ms = self.clock.now_ms()
+        for key_id, used_ms in uses.items():
+            key = self._keys.get(key_id)
+            if key is not None and key.org_id in org_ids:
+                known_ms = self._used_ms.get(key_id, key.last_used_ms) or 0
+                if known_ms < min(used_ms, now_ms):
+                    self._used_ms[key_id] = min(used_ms, now_ms)
+
+    # -- making keys ---------------------------------------------------------------------------------------------------
+
     def flush_last_used(self) -> Ticket[None] | None:
         """Write down when keys were last used; None if none was."""
         used, self._used_ms = self._used_ms, {}
         if not used:
             return None
-        for key_id, used_ms in used.items():
-            if key_id in self._keys:
-                self._keys[key_id] = _used_at(self._keys[key_id], used_ms)
+        with self._changing:
+            for key_id, used_ms in used.items():
+                if key_id in self._keys:
+                    self._keys[key_id] = replace(self._keys[key_id], last_used_ms=used_ms)
         return self._writer.submit(Change(lambda commit: store_last_used(commit, used)))
 
     def draft_key(self, new: NewKey) -> tuple[StoredKey, str]:
@@ -205,13 +254,18 @@ class Access:
 
     def take_over(self, key: StoredKey) -> None:
         """Let a key be in force, or be so no more, as it is on disk now."""
-        self._keys[key.id] = key
+        with self._changing:
+            self._keys[key.id] = key
+            self._place(key)
+
+    def _place(self, key: StoredKey) -> None:
+        """Have a key where it is found; without a moment in which it is nowhere."""
+        places = [self._callers, self._doubted]
         if key.revoked_ms is None:
-            self._callers[key.digest] = Caller(
-                key.org_id, key.id, key.name, frozenset(key.roles), key.team, key.project, key.source_app
-            )
-        else:
-            self._callers.pop(key.digest, None)
+            place = places.pop(1 if self._doubt and key.origin == HUB else 0)
+            place[key.digest] = _caller(key)
+        for other in places:
+            other.pop(key.digest, None)
 
     def _change(self, apply: Callable[[Commit], _Placed], convert: Callable[[_Placed], _Told]) -> Ticket[_Told]:
         """A change of one key, which is in force when the ticket resolves."""
@@ -236,6 +290,10 @@ class Access:
 
 def _placed(commit: Commit, key: StoredKey) -> _Placed:
     return _Placed(key, org_name(commit.connection, key.org_id))
+
+
+def _caller(key: StoredKey) -> Caller:
+    return Caller(key.org_id, key.id, key.name, frozenset(key.roles), key.team, key.project, key.source_app)
 
 
 def _org_of(commit: Commit, caller: Caller, name: str) -> int:
@@ -276,8 +334,3 @@ def _check_new(new: NewKey) -> None:
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-
-
-def _used_at(key: StoredKey, used_ms: int) -> StoredKey:
-    values = {name: getattr(key, name) for name in StoredKey.__dataclass_fields__}
-    return StoredKey(**{**values, "last_used_ms": used_ms})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 from costd.domain.errors import Invalid
 from costd.domain.price_rule import MIN_MS, PriceRule, check_rule
 from costd.domain.price_table import PriceTable, read_header
 from costd.domain.pricebook import MatchedPrice, PriceBook, Quote
+from costd.domain.synced import SyncedTable
 from costd.store.price_list import PriceList
 from costd.store.price_sources import FILE, LIST
 
@@ -140,6 +142,22 @@ def check_table(table: PriceList, kind: str, book: PriceBook, file: bytes | None
         raise Invalid("table", "counts units otherwise than the list in force does; compile it anew")
     if kind == LIST and file is not None and not PriceTable(file).counts_like(new.units):
         raise Invalid("table", "counts units otherwise than the imported price file does; remove that first")
+
+
+def check_synced(table: SyncedTable) -> str:
+    """Why a table that came from the hub cannot be used here; "" where it can."""
+    if not table.body:
+        return ""
+    if sha256(table.body).digest()[: len(table.digest)] != table.digest:
+        return "it was damaged on the way"
+    header = read_header(table.body)
+    if not header.complete or header.version != table.version:
+        return "this release cannot read it; upgrade this sidecar"
+    try:
+        PriceTable(table.body).check()
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        return f"this release cannot read it ({error}); upgrade this sidecar"
+    return ""
 
 
 def audited(rule: PriceRule) -> dict[str, object]:

@@ -150,6 +150,7 @@ class PriceRules:
     def _living(self, caller: Caller, rule_id: str) -> StoredRule:
         """A rule in the books that the caller may change."""
         caller.require("admin")
+        self._prices.require_no_hub("prices are set")
         held = self.rule(caller, rule_id)
         if held.removed_ms is not None:
             raise NotFound(f"the price {held.rule.id} was removed before")
@@ -160,6 +161,7 @@ class PriceRules:
     def _checked(self, caller: Caller, news: Sequence[NewRule]) -> list[CheckedRule]:
         """The rules as they will be kept, after everything about them was checked."""
         caller.require("admin")
+        self._prices.require_no_hub("prices are set")
         org_ids = {name: self._org(caller, name) for name in {new.org for new in news}}
         return check_rules(news, org_ids, self._prices.book, self._prices.state.rules, self._clock.now_ms())
 

@@ -15,6 +15,7 @@ from costd.domain.errors import Forbidden, Invalid, NotFound
 from costd.domain.price_table import PriceTable
 from costd.domain.pricebook import MatchedPrice, PriceBook, Quote
 from costd.domain.rates import Context
+from costd.services.membership import Membership
 from costd.services.price_checks import check_table
 from costd.store import price_state
 from costd.store.commit import Change, Commit
@@ -57,16 +58,19 @@ _Made = TypeVar("_Made", bound=Made)
 class Prices:
     """Holds the book in force; changes it."""
 
-    def __init__(self, writer: Writer, readers: Readers, clock: Clock, installed: PriceList) -> None:
+    def __init__(
+        self, writer: Writer, readers: Readers, clock: Clock, installed: PriceList, membership: Membership
+    ) -> None:
         """Load the prices in force; `installed` is the list that came with costd or its library."""
         self._writer = writer
         self._readers = readers
         self._clock = clock
-        self._installed = installed
+        self._membership = membership
+        self.installed = installed
         self._tables: dict[tuple[bytes, int], PriceTable] = {}
-        self._use(writer.submit(Change(lambda commit: price_state.read_price_state(commit, installed))).wait())
+        self.use(writer.submit(Change(lambda commit: price_state.read_price_state(commit, installed))).wait())
 
-    def _use(self, state: PriceState) -> None:
+    def use(self, state: PriceState) -> None:
         """Price by `state` from now on."""
         listed = self._table(state.list, None)
         file = self._table(state.file, listed) if state.file is not None else None
@@ -102,7 +106,7 @@ class Prices:
     def tables(self, caller: Caller) -> Tables:
         """The tables in force."""
         caller.require("read")
-        return Tables(self.state.list, self.state.file, self._installed.version)
+        return Tables(self.state.list, self.state.file, self.installed.version)
 
     def import_table(self, caller: Caller, kind: str, name: str, table: PriceList) -> Ticket[Tables]:
         """Put a compiled table in force: a price "file" before the list, or another "list".
@@ -110,11 +114,12 @@ class Prices:
         Raises Invalid where it is not whole, or something in it cannot be used.
         """
         self._require_own(caller)
+        self.require_no_hub("prices are set")
         held = self.state.file
         check_table(table, kind, self.book, held.body if held is not None else None)
 
         def apply(commit: Commit) -> None:
-            price_state.import_table(commit, kind, name, table, self._installed, caller.key_id)
+            price_state.import_table(commit, kind, name, table, self.installed, caller.key_id)
             told: dict[str, object] = {"kind": kind, "name": name, "version": table.version}
             append_audit(commit, caller.org_id, caller.key_id, "price_table.imported", table.digest, told)
 
@@ -123,6 +128,7 @@ class Prices:
     def drop_table(self, caller: Caller, kind: str) -> Ticket[Tables]:
         """Take an imported table out of force: no "file", or the "list" that is installed. NotFound from the ticket."""
         self._require_own(caller)
+        self.require_no_hub("prices are set")
 
         def apply(commit: Commit) -> None:
             if not price_state.drop_table(commit, kind):
@@ -137,7 +143,7 @@ class Prices:
             apply(commit)
             return self.read_state(commit)
 
-        return self._writer.submit(Change(changed, self._use), lambda _: self.tables(caller))
+        return self._writer.submit(Change(changed, self.use), lambda _: self.tables(caller))
 
     def org_id(self, caller: Caller, name: str) -> int:
         """The number of an organization that the caller may see. Raises Invalid."""
@@ -152,14 +158,18 @@ class Prices:
 
         def use(made: _Made) -> None:
             if made.state is not None:
-                self._use(made.state)
+                self.use(made.state)
 
         made: _Made = self._writer.submit(Change(apply, use)).wait(WRITE_TIMEOUT_S)
         return made
 
     def read_state(self, commit: Commit) -> PriceState:
         """The prices in force as of a commit."""
-        return price_state.read_price_state(commit, self._installed)
+        return price_state.read_price_state(commit, self.installed)
+
+    def require_no_hub(self, what: str, command: str = "costd prices") -> None:
+        """Raise Forbidden, saying where to go, where `what` ("prices are set") is the business of a hub."""
+        self._membership.require_no_hub(what, command)
 
     def _require_own(self, caller: Caller) -> None:
         caller.require("admin")

@@ -136,6 +136,7 @@ class Repricing:
     def reprice(self, caller: Caller, scope: Scope, at_day_ms: int | None, reason: str) -> Iterator[Progress]:
         """Append adjustments for every record whose cost is another by the prices asked for."""
         caller.require("admin")
+        self._prices.require_no_hub("history is rated again", "costd prices reprice")
         _check(scope)
         day_ms = _day(at_day_ms)
         book = self._prices.book

@@ -16,6 +16,8 @@ from costd.services.exports import Exports
 from costd.services.forwarding import Forwarding
 from costd.services.health import Health
 from costd.services.hub import Hub
+from costd.services.hub_sync import HubSync
+from costd.services.joined import Joined
 from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
@@ -55,6 +57,8 @@ class Services:
     health: Health
     #: At a sidecar with a hub.
     forwarding: Forwarding | None
+    joined: Joined | None
     #: At a hub.
     hub: Hub | None
+    hub_sync: HubSync | None
     sources: Sources | None

@@ -36,6 +36,9 @@ class ProjectRecord:
     updated_ms: int = 0
 
 
+# A row's number is that of its last real change: by it a hub tells its sources what is news.
+
+
 def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
     """Create or update a user; what is None is left as it was. Returns the stored record."""
     seq = commit.take_seq()
@@ -44,7 +47,9 @@ def upsert_user(commit: Commit, org_id: int, user: UserRecord) -> UserRecord:
     row = commit.connection.execute(
         "INSERT INTO catalog_user (org_id, source_app, external_id, email, full_name, created_ms, updated_ms, seq) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET email = coalesce(excluded.email, email), "
-        "full_name = coalesce(excluded.full_name, full_name), updated_ms = excluded.updated_ms, seq = excluded.seq "
+        "full_name = coalesce(excluded.full_name, full_name), updated_ms = excluded.updated_ms, "
+        "seq = iif((coalesce(excluded.email, email), coalesce(excluded.full_name, full_name)) IS (email, full_name), "
+        "seq, excluded.seq) "
         "RETURNING email, full_name, created_ms, updated_ms, team_id",
         (
             org_id,
@@ -70,7 +75,9 @@ def upsert_project(commit: Commit, org_id: int, project: ProjectRecord) -> Proje
         "(org_id, source_app, external_id, name, workspace_id, team_id, registered, created_ms, updated_ms, seq) "
         "VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET name = coalesce(excluded.name, name), "
         "workspace_id = coalesce(excluded.workspace_id, workspace_id), team_id = coalesce(excluded.team_id, team_id), "
-        "registered = 1, updated_ms = excluded.updated_ms, seq = excluded.seq "
+        "registered = 1, updated_ms = excluded.updated_ms, "
+        "seq = iif((coalesce(excluded.name, name), coalesce(excluded.workspace_id, workspace_id), "
+        "coalesce(excluded.team_id, team_id), 1) IS (name, workspace_id, team_id, registered), seq, excluded.seq) "
         "RETURNING name, workspace_id, team_id, registered, created_ms, updated_ms",
         (
             org_id,

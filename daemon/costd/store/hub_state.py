@@ -56,3 +56,19 @@ def renew_hub_epoch(commit: Commit) -> HubState:
     renewed = held._replace(epoch=os.urandom(EPOCH_BYTES))
     commit.connection.execute("UPDATE hub_state SET epoch = ?", (renewed.epoch,))
     return renewed
+
+
+def next_keys_version(commit: Commit) -> int:
+    """The number of another change of a key; 0 where this ledger is no hub's."""
+    row = commit.connection.execute(
+        "UPDATE hub_state SET keys_version = keys_version + 1 RETURNING keys_version"
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def next_quarantine_version(commit: Commit) -> int:
+    """The number of another change of the quarantine; 0 where this ledger is no hub's."""
+    row = commit.connection.execute(
+        "UPDATE hub_state SET quarantine_version = quarantine_version + 1 RETURNING quarantine_version"
+    ).fetchone()
+    return 0 if row is None else int(row[0])

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from costd.domain.errors import Conflict, NotFound
 from costd.store.commit import Commit
+from costd.store.hub_state import next_keys_version
 
 _COLUMNS = (
     "id, org_id, name, digest, key_prefix, roles, team, project, source_app, description, "
-    "created_ms, last_used_ms, revoked_ms"
+    "created_ms, last_used_ms, revoked_ms, origin"
 )
+
+#: Where a key is from, "" where it was made here: a copy of the hub's, or of one that the hub has no more.
+HUB = "hub"
+GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class StoredKey:
     created_ms: int
     last_used_ms: int | None = None
     revoked_ms: int | None = None
+    origin: str = ""
 
 
 def load_keys(connection: sqlite3.Connection) -> list[StoredKey]:
@@ -43,7 +50,7 @@ def load_keys(connection: sqlite3.Connection) -> list[StoredKey]:
 def insert_key(commit: Commit, key: StoredKey, actor: str) -> None:
     """Store a new key and say so in the audit trail."""
     commit.connection.execute(
-        f"INSERT INTO api_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+        f"INSERT INTO api_key ({_COLUMNS}, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?)",
         (
             key.id,
             key.org_id,
@@ -56,6 +63,8 @@ def insert_key(commit: Commit, key: StoredKey, actor: str) -> None:
             key.source_app,
             key.description,
             key.created_ms,
+            key.origin,
+            next_keys_version(commit),
         ),
     )
     append_audit(commit, key.org_id, actor, "api_key.created", key.id, {"name": key.name, "roles": list(key.roles)})
@@ -78,9 +87,38 @@ def revoke_key(commit: Commit, org_id: int | None, wanted: str, actor: str) -> S
         raise Conflict(f'{len(living)} keys are named "{wanted}"; name the one to revoke by its id')
     if not living:
         return keys[0]
-    commit.connection.execute("UPDATE api_key SET revoked_ms = ? WHERE id = ?", (commit.now_ms, living[0].id))
+    _store_revoked(commit, living[0].id, commit.now_ms)
     append_audit(commit, living[0].org_id, actor, "api_key.revoked", living[0].id, {"name": living[0].name})
     return next(key for key in load_keys(commit.connection) if key.id == living[0].id)
+
+
+def learn_revocations(
+    commit: Commit, org_ids: Collection[int], revoked_ms: Mapping[str, int], actor: str
+) -> list[StoredKey]:
+    """Revoke the living keys of these organizations that somebody knows to be revoked ({id: UTC milliseconds})."""
+    learned = []
+    for key in keys_by_id(commit.connection, revoked_ms):
+        if key.revoked_ms is None and key.org_id in org_ids:
+            _store_revoked(commit, key.id, min(max(revoked_ms[key.id], key.created_ms), commit.now_ms))
+            append_audit(commit, key.org_id, actor, "api_key.revoked", key.id, {"name": key.name, "by": "source"})
+            learned.append(key.id)
+    return keys_by_id(commit.connection, learned)
+
+
+def keys_by_id(connection: sqlite3.Connection, ids: Collection[str]) -> list[StoredKey]:
+    """The keys with these ids."""
+    if not ids:
+        return []
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM api_key WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+    )
+    return [_key(row) for row in rows]
+
+
+def _store_revoked(commit: Commit, key_id: str, at_ms: int) -> None:
+    commit.connection.execute(
+        "UPDATE api_key SET revoked_ms = ?, version = ? WHERE id = ?", (at_ms, next_keys_version(commit), key_id)
+    )
 
 
 def store_last_used(commit: Commit, used_ms: dict[str, int]) -> None:

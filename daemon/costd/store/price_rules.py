@@ -106,6 +106,14 @@ def remove_rule(commit: Commit, rule_id: str, actor: str, revision: int) -> None
     )
 
 
+def restore_rule(commit: Commit, rule_id: str) -> bool:
+    """Put a rule back into the books that was removed; whether there is one with this id."""
+    cursor = commit.connection.execute(
+        "UPDATE price_rule SET removed_ms = NULL, removed_by = NULL, removed_revision = NULL WHERE id = ?", (rule_id,)
+    )
+    return cursor.rowcount > 0
+
+
 def _stored(row: tuple[Any, ...]) -> StoredRule:
     org, created_ms, created_by, creator, removed_ms, removed_by, remover = row[10:]
     return StoredRule(

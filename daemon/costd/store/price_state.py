@@ -11,6 +11,10 @@ from costd.store.price_list import PriceList
 from costd.store.price_rules import load_rules
 from costd.store.price_sources import CALLER, FILE, LIST, OVERRIDE, keep_table, source_id
 
+#: In place of the version of the list that was installed, where the hub put a table in force: it stays until the hub
+#: says otherwise, whatever is installed here.
+FROM_HUB = "hub"
+
 
 class HeldTable(NamedTuple):
     """A table in force: what it is, its bytes, and its number as a source."""
@@ -39,12 +43,12 @@ def read_price_state(commit: Commit, installed: PriceList) -> PriceState:
     """The prices in force as of this commit; sources not seen before get their numbers.
 
     A list that was put in place stays while the same list is installed: once costd or the library is upgraded, the
-    installed one is taken again.
+    installed one is taken again, unless the hub put it there.
     """
     connection = commit.connection
     revision = int(connection.execute("SELECT price_revision FROM ledger_state").fetchone()[0])
     chosen = _imported(connection, LIST)
-    if chosen is not None and chosen[0] == installed.version:
+    if chosen is not None and chosen[0] in {installed.version, FROM_HUB}:
         held = _held(commit, LIST, *chosen[1:])
     else:
         digest = bytes.fromhex(installed.digest)

@@ -23,6 +23,7 @@ from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.correction import CorrectionService
 from costd.wire.rpc.hub import ForwardService, no_hub
+from costd.wire.rpc.hub_sync import SyncService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.prices import PricesService
@@ -159,18 +160,19 @@ class RpcServer:
 
     def _hub_methods(self, services: Services) -> dict[str, Endpoint]:
         access = services.access
-        if services.hub is None or services.sources is None:
+        if services.hub is None or services.hub_sync is None or services.sources is None:
             return calls.endpoints(
                 HUB, lambda method, _: calls.stream(method, no_hub, services.access, self._pools.read)
             )
         forwarding = ForwardService(services.hub, services.sources)
-        exchanges: dict[str, calls.KeyedExchange] = {"forward": forwarding.forward}
+        syncing = SyncService(services.hub_sync)
+        exchanges: dict[str, calls.KeyedExchange] = {"forward": forwarding.forward, "sync": syncing.sync}
 
         def make(method: MethodDescriptor, name: str) -> Endpoint:
             pool, longest = self._pools.source, calls.MAX_BATCH_BYTES
             return calls.stream(method, exchanges[name], access, pool, longest=longest)
 
-        return calls.endpoints(HUB, make, [m for m in HUB.methods if calls.python_name(m) in exchanges])
+        return calls.endpoints(HUB, make)
 
     def _keyed_methods(self, service: ServiceDescriptor, *servicers: object) -> dict[str, Endpoint]:
         """Each method is answered by the first of `servicers` that has it."""

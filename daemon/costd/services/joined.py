@@ -1,0 +1,217 @@
+"""A sidecar that has joined a hub: the hub's keys, catalog and prices take effect here, and what is known here goes up.
+
+One thread holds a stream to the hub for as long as the daemon runs, however often it breaks. What the hub says is on
+disk before it takes effect, and stays in effect while the hub is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from costd.domain.backoff import Backoff
+from costd.domain.errors import CostdError
+from costd.domain.link import LinkBroken
+from costd.domain.synced import News, SyncedPrices, SyncedTable, Upward
+from costd.services.access import Access
+from costd.services.membership import Membership
+from costd.services.price_checks import check_synced
+from costd.services.prices import Prices
+from costd.services.telling import Telling
+from costd.store import synced
+from costd.store.commit import Change, Commit
+from costd.store.hub_link import read_link
+from costd.store.keys import StoredKey
+from costd.store.price_state import PriceState
+from costd.store.reader import Readers
+from costd.store.synced_prices import store_prices
+
+if TYPE_CHECKING:
+    from costd.store.writer import Writer
+
+#: When the hub was last heard of is written down this often.
+HEARD_EVERY_MS = 30_000
+#: A connection that lasted this long was a good one: the next pauses are short again.
+GOOD_S = 10.0
+_WRITE_TIMEOUT_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class SyncRoad(Protocol):
+    """One stream from the hub."""
+
+    def exchange(self, upward: Iterator[Upward]) -> Iterator[News]:
+        """Open it, tell the hub what comes from `upward` (asked for in another thread); what the hub tells.
+
+        Raises LinkBroken.
+        """
+
+    def is_outdated(self) -> bool:
+        """Whether the files that it was opened with have changed since."""
+
+    def close(self) -> None:
+        """End it, from any thread."""
+
+
+class _Copied(NamedTuple):
+    """What a message has changed: keys as they are now, and the prices, None where they are the same."""
+
+    keys: list[StoredKey]
+    prices: PriceState | None
+
+
+class Joined:
+    """Keeps the copy of the hub's state, and tells the hub what is known here."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        access: Access,
+        prices: Prices,
+        membership: Membership,
+        road: Callable[[], SyncRoad],
+    ) -> None:
+        """`road` makes a new stream."""
+        self._writer = writer
+        self._readers = readers
+        self._clock = access.clock
+        self._access = access
+        self._prices = prices
+        self._membership = membership
+        self._make_road = road
+        self._backoff = Backoff(random.Random())  # noqa: S311 - no secret
+        self._stopping = threading.Event()
+        self._road: SyncRoad | None = None
+        #: Ids of the hub's keys in the whole state that is being told; None while it is not.
+        self._ids: set[str] | None = None
+        self._heard_stored_ms = 0
+        #: What went wrong last, in words; "" while the hub is connected.
+        self.last_error = ""
+        with readers.snapshot() as connection:
+            link = read_link(connection)
+        self._heard_ms = None if link is None else link.heard_ms
+        self._thread = threading.Thread(target=self._run, name="costd-joined", daemon=True)
+
+    def start(self) -> None:
+        """Begin; never waits for the hub."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop."""
+        self._stopping.set()
+        if (road := self._road) is not None:
+            road.close()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def heard(self) -> int | None:
+        """When the hub was last heard of, UTC milliseconds; None if never."""
+        return self._heard_ms
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            began_s = self._clock.monotonic_s()
+            try:
+                self._travel()
+            except LinkBroken as broken:
+                self._pause(broken, began_s)
+            except Exception as error:
+                # The storage refuses, or a mistake of ours: neither may end it for good.
+                if not isinstance(error, CostdError):
+                    _log.exception("what the hub said could not be taken over")
+                self._pause(LinkBroken(str(error)), began_s)
+
+    def _pause(self, broken: LinkBroken, began_s: float) -> None:
+        if self._stopping.is_set():
+            return
+        if self._clock.monotonic_s() - began_s > GOOD_S:
+            self._backoff.reset()
+        pause_s = self._backoff.next_s(broken.retry_after_s)
+        message = str(broken)
+        _log.log(
+            logging.DEBUG if message == self.last_error else logging.WARNING,
+            "keys, catalog and prices of the hub are as they were last heard: %s",
+            message,
+            extra={"hub": self._membership.address, "again_s": round(pause_s, 1)},
+        )
+        self.last_error = message
+        self._stopping.wait(pause_s)
+
+    def _travel(self) -> None:
+        """Connect, and take what the hub tells until the road breaks."""
+        self._road = road = self._make_road()
+        self._ids = None
+        telling = Telling(self._readers, self._clock, self._access, self._prices, road)
+        try:
+            if self._stopping.is_set():
+                return
+            for news in road.exchange(telling.messages()):
+                telling.heard(news.time_ms - self._clock.now_ms())
+                self._take(news)
+            raise LinkBroken("the hub has ended the stream")
+        finally:
+            telling.close()
+            road.close()
+            self._road = None
+
+    # -- what the hub tells --------------------------------------------------------------------------------------------
+
+    def _take(self, news: News) -> None:
+        """Take over what the hub says: on disk first, then in memory."""
+        self.last_error = ""
+        self._heard_ms = now_ms = self._clock.now_ms()
+        if not news.is_empty:
+            news = self._checked(news)
+            self._note_keys(news)
+            self._writer.submit(Change(lambda commit: self._apply(commit, news), self._use)).wait(_WRITE_TIMEOUT_S)
+            self._membership.join()
+            if not news.more:
+                self._ids = None
+        elif now_ms - self._heard_stored_ms >= HEARD_EVERY_MS:
+            self._writer.submit(Change(lambda commit: synced.store_heard(commit, now_ms))).wait(_WRITE_TIMEOUT_S)
+        else:
+            return
+        self._heard_stored_ms = now_ms
+
+    def _note_keys(self, news: News) -> None:
+        if news.all_keys:
+            self._ids = {key.id for key in news.keys} | (self._ids or set())
+
+    def _checked(self, news: News) -> News:
+        """The news, without what this release cannot price by: a wrong price is worse than that of another list."""
+        if news.prices is None:
+            return news
+        sound: list[SyncedTable] = []
+        for table in news.prices.tables:
+            problem = check_synced(table)
+            if problem:
+                _log.warning("the hub's price %s is not used here: %s", table.kind, problem)
+            else:
+                sound.append(table)
+        return news._replace(prices=SyncedPrices(news.prices.revision, news.prices.rules, sound))
+
+    def _apply(self, commit: Commit, news: News) -> _Copied:
+        orgs = synced.place_orgs(commit, news)
+        keys = synced.store_keys(commit, news.keys, orgs)
+        synced.store_items(commit, news.catalog, orgs)
+        synced.store_outcomes(commit, news.quarantine)
+        prices = None
+        if news.prices is not None:
+            store_prices(commit, news.prices, orgs, self._prices.installed)
+            prices = self._prices.read_state(commit)
+        if not news.more:
+            if news.all_keys:
+                keys += synced.forget_other_keys(commit, self._ids or ())
+            synced.store_versions(commit, news.hub_epoch, news.versions)
+        return _Copied(keys, prices)
+
+    def _use(self, copied: _Copied) -> None:
+        for key in copied.keys:
+            self._access.take_over(key)
+        if copied.prices is not None:
+            self._prices.use(copied.prices)
