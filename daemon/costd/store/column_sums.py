@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from itertools import repeat
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Protocol
 
 from costd.domain.series import Series
 from costd.store.commit import Commit
@@ -55,56 +56,56 @@ class Columns(Protocol):
 
 def add_columns(commit: Commit, batch: Columns, numbers: Mapping[int, int]) -> None:
     """Add records to rollups; `numbers` are those of the series, by their places."""
-    sums: dict[tuple[int, int], list[Any]] = {}
-    for key, *row in zip(_hours_and_series(batch), *batch.counts, batch.cost_nano, batch.latency_ms, strict=False):
-        held = sums.get(key)
-        if held is None:
-            sums[key] = [row]
-        else:
-            held.append(row)
     unrated = _unrated_by_key(batch)
-    for (hour, at), rows in sums.items():
-        if len(rows) == 1 and not unrated:
-            _add_one_to_rollup(commit, hour, numbers[at], batch.series[at], rows[0])
+    for (hour, at), positions in _positions(batch).items():
+        number, series, without_rate = numbers[at], batch.series[at], unrated.get((hour, at), 0)
+        if len(positions) == 1:
+            _add_one_to_rollup(commit, hour, number, series, batch, positions[0], without_rate)
             continue
-        inputs, outputs, reads, writes, reasoning, costs, latencies = zip(*rows, strict=True)
-        series = batch.series[at]
+        pick = itemgetter(*positions)
+        costs, latencies = pick(batch.cost_nano), pick(batch.latency_ms)
         priced = [cost for cost in costs if cost is not None]
         timed = [latency for latency in latencies if latency is not None]
-        records = len(rows)
+        records = len(positions)
         amounts = (
             records,
             records if series.status == "error" else 0,
-            sum(inputs),
-            sum(outputs),
-            sum(reads),
-            sum(writes),
-            sum(reasoning),
+            *[sum(pick(column)) for column in batch.counts],
             sum(priced),
             records - len(priced),
-            unrated.get((hour, at), 0),
+            without_rate,
             sum(timed),
             len(timed),
         )
-        commit.add_to_rollup(hour, numbers[at], series, amounts, timed)
+        commit.add_to_rollup(hour, number, series, amounts, timed)
     _note_the_rest(commit, batch, numbers)
 
 
-def _add_one_to_rollup(commit: Commit, hour: int, number: int, series: Series, row: Sequence[Any]) -> None:
+def _add_one_to_rollup(
+    commit: Commit, hour: int, number: int, series: Series, batch: Columns, position: int, unrated: int
+) -> None:
     """The same for the only record of its hour and series, as most are where there are many series."""
-    in_, out, read, write, reasoning, cost, latency = row
+    cost, latency = batch.cost_nano[position], batch.latency_ms[position]
     error = 1 if series.status == "error" else 0
     unpriced = 1 if cost is None else 0
     timed = () if latency is None else (latency,)
-    amounts = (1, error, in_, out, read, write, reasoning, cost or 0, unpriced, 0, latency or 0, len(timed))
+    counts = [column[position] for column in batch.counts]
+    amounts = (1, error, *counts, cost or 0, unpriced, unrated, latency or 0, len(timed))
     commit.add_to_rollup(hour, number, series, amounts, timed)
 
 
-def _hours_and_series(batch: Columns) -> Iterable[tuple[int, int]]:
+def _positions(batch: Columns) -> dict[tuple[int, int], list[int]]:
+    """{(hour, place): positions of the records there}."""
+    found: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     first, last = min(batch.at_ms) // HOUR_MS, max(batch.at_ms) // HOUR_MS
-    if first == last:
-        return zip(repeat(first), batch.place, strict=False)
-    return zip([at_ms // HOUR_MS for at_ms in batch.at_ms], batch.place, strict=True)
+    if first != last:
+        for position, (at_ms, place) in enumerate(zip(batch.at_ms, batch.place, strict=True)):
+            found[at_ms // HOUR_MS, place].append(position)
+        return found
+    by_place: defaultdict[int, list[int]] = defaultdict(list)
+    for position, place in enumerate(batch.place):
+        by_place[place].append(position)
+    return {(first, place): positions for place, positions in by_place.items()}
 
 
 def _unrated_by_key(batch: Columns) -> dict[tuple[int, int], int]:
