@@ -12,7 +12,7 @@ from statistics import median
 from bench.batches import load_rate, send_batches
 from bench.load import Job
 from bench.plan import Plan
-from bench.processes import LOAD_CORE, SERVER_CORE, drive
+from bench.processes import LOAD_CORE, SERVER_CORE, cpu_s, drive
 from bench.report import Line
 from bench.road import Road, Sight, flushing, road
 from bench.tally import Load
@@ -41,16 +41,21 @@ def row(name: str) -> Callable[[Plan], list[Line]]:
 def _forward(plan: Plan, name: str) -> Iterator[Line]:
     kind, what = KINDS[name]
     records, rounds = (RECORDS, ROUNDS) if plan.rounds > 2 else (plan.records, 1)
-    rates, bare, sidecar_mib, hub_mib = [], [], 0.0, 0.0
+    rates, bare, cpu_us = [], [], []
     # The hub is on the server's core: the load of its yardstick is on the sidecar's, which is idle by then.
     with road(plan.folder / name, sidecar_core=LOAD_CORE) as ours:
         for _ in range(rounds):
             gap = ours.gap()
             sent = send_batches(ours.sidecar.grpc_port, ours.sidecar.key, records, kind)
             with ours.hub() as hub:
+                ends = ours.sidecar, hub
+                used_s = [cpu_s(end.process.pid) for end in ends]
                 rates.append(_rate(ours.drain(sent)))
+                cpu_us.append(
+                    [(cpu_s(end.process.pid) - used) * 1e6 / sent for end, used in zip(ends, used_s, strict=True)]
+                )
                 ours.settle(gap)
-                sidecar_mib, hub_mib = ours.sidecar.resident_bytes() / MIB, hub.resident_bytes() / MIB
+                memory = [end.resident_bytes() / MIB for end in ends]
                 bare.append(load_rate(kind, hub.grpc_port, plan.seconds, hub.key))
     rate, share = median(rates), median(mine / other for mine, other in zip(rates, bare, strict=True))
     how = (
@@ -59,8 +64,10 @@ def _forward(plan: Plan, name: str) -> Iterator[Line]:
     )
     is_met = rate >= GOAL and share >= SHARE
     yield Line(name, rate, "records/s", rate / share, f"≥ {GOAL:,}/s and ≥ {SHARE}", is_met, how)
-    yield Line(f"{name}-memory", sidecar_mib, "MiB", None, "", None, "resident memory of the sidecar after the last")
-    yield Line(f"{name}-memory-hub", hub_mib, "MiB", None, "", None, "resident memory of the hub")
+    for at, (end, whose) in enumerate((("", "the sidecar's"), ("-hub", "the hub's"))):
+        used_us = median(each[at] for each in cpu_us)
+        yield Line(f"{name}-cpu{end}", used_us, "µs", None, "", None, f"{whose} processor time for each record")
+        yield Line(f"{name}-memory{end}", memory[at], "MiB", None, "", None, f"{whose} resident memory after the last")
 
 
 def while_recording(plan: Plan) -> list[Line]:
