@@ -84,21 +84,22 @@ def apply_records(
 def _find_repeated(commit: Commit, held: Range, orgs: Mapping[str, int], taken: set[int], fates: Fates) -> None:
     """Records whose request id, or whose batch's id, another source has brought before."""
     names = held.organizations
-    keys = {(orgs[names[each.org]], each.request_id): each for each in held.requests if names[each.org] in orgs}
+    here = [orgs.get(name, 0) for name in names]
+    keys = {(here[org], request_id): (seq, mark) for seq, org, request_id, mark in held.requests if here[org]}
     for key, request in find_requests(commit.connection, keys).items():
-        seq = keys[key].seq
+        seq, mark = keys[key]
         if seq in taken:
             continue
-        if request.fingerprint == keys[key].fingerprint:
+        if request.fingerprint == mark:
             fates.duplicates.add(seq)
         else:
             fates.unfit[seq] = _CONFLICT
     for batch in held.batches:
-        mark = _held_batch(commit, orgs.get(names[batch.org]), batch.batch_id)
+        held_mark = _held_batch(commit, orgs.get(names[batch.org]), batch.batch_id)
         records = [seq for seq in range(batch.seq + 1, batch.seq + batch.added + 1) if seq not in taken]
-        if mark is None or not records:
+        if held_mark is None or not records:
             continue
-        if mark == batch.fingerprint:
+        if held_mark == batch.fingerprint:
             fates.duplicates.update(records)
         else:
             fates.unfit.update(dict.fromkeys(records, _BATCH_CONFLICT))
@@ -212,13 +213,13 @@ def _insert_requests(
     there: Callable[[Sequence[int]], list[int]],
 ) -> None:
     """The request ids of records that are new; those of month entries go with them."""
-    entries = {entry.seq for entry in held.entries}
-    new = [each for each in held.requests if each.seq not in out and each.seq not in entries]
-    names = held.organizations
-    rows = [
-        (seq, orgs[names[each.org]], each.request_id, each.fingerprint)
-        for seq, each in zip(there([each.seq for each in new]), new, strict=True)
-    ]
+    not_here = out | {entry.seq for entry in held.entries}
+    new = [each for each in held.requests if each.seq not in not_here] if not_here else held.requests
+    if not new:
+        return
+    seqs, places, request_ids, marks = zip(*new, strict=True)
+    here = {at: orgs[name] for at, name in enumerate(held.organizations) if name in orgs}
+    rows = list(zip(there(seqs), [here[place] for place in places], request_ids, marks, strict=True))
     insert_rows(commit.connection, INTO_REQUEST, 4, rows)
 
 

@@ -89,10 +89,7 @@ class RangeReader:
             sources=[self._sources[number] for number in source_ids],
             commits=commits,
             events=_events(connection, columns, places, first, last),
-            requests=[
-                Request(seq, orgs.place(org), request_id, mark)
-                for seq, org, request_id, mark in connection.execute(_REQUESTS, (first, last))
-            ],
+            requests=_requests(connection, orgs, first, last),
             batches=_batches(connection, orgs, first, last),
             entries=_entries(connection, orgs, first, last),
             adjustments=[_adjustment(row, places) for row in adjustments],
@@ -156,6 +153,15 @@ def _events(
         {at: text for at, text in enumerate(extra) if text is not None},
         frozenset(at for at, seq in enumerate(seqs) if seq in taken) if taken else frozenset(),
     )
+
+
+def _requests(connection: sqlite3.Connection, orgs: _Names, first: int, last: int) -> list[Request]:
+    rows = connection.execute(_REQUESTS, (first, last)).fetchall()
+    if not rows:
+        return []
+    seqs, org_ids, request_ids, marks = zip(*rows, strict=True)
+    places = {org_id: orgs.place(org_id) for org_id in dict.fromkeys(org_ids)}
+    return list(map(Request._make, zip(seqs, [places[org_id] for org_id in org_ids], request_ids, marks, strict=True)))
 
 
 def _batches(connection: sqlite3.Connection, orgs: _Names, first: int, last: int) -> list[RecordBatch]:

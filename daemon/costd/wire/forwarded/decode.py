@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
+from operator import ge
 from typing import Any
 
 from costd.domain.errors import Invalid
@@ -51,7 +53,7 @@ def decode(batch: Sealed) -> Range:
         [PriceSource(each.kind, each.version, each.table_digest) for each in content.price_sources],
         commits,
         _events(content.events, series_count, sources),
-        list(_requests(content.events, orgs)),
+        _requests(content.events, orgs),
         [_batch(each, orgs) for each in content.record_batches],
         [_entry(each, orgs) for each in content.month_entries],
         [_adjustment(each, series_count, sources) for each in content.adjustments],
@@ -126,20 +128,22 @@ def _events(said: hub_pb2.ForwardEvents, series: int, sources: int) -> Events:
     )
 
 
-def _requests(said: hub_pb2.ForwardEvents, orgs: int) -> Iterable[Request]:
+def _requests(said: hub_pb2.ForwardEvents, orgs: int) -> list[Request]:
     count, size = len(said.request_seq), said.fingerprint_bytes
-    ids: Sequence[bytes | str] = [_stored_id(text) for text in said.request_ids]
-    if said.request_uuids:
-        packed = said.request_uuids
-        ids = [packed[at : at + _UUID_BYTES] for at in range(0, len(packed), _UUID_BYTES)]
+    if len(said.fingerprints) != count * size or len(said.request_uuids) % _UUID_BYTES or (count and not size):
+        raise Invalid("batch.content.events.fingerprints", "must be as many as request_seq, and ids 16 bytes each")
+    ids: Sequence[bytes | str] = _pieces(said.request_uuids, _UUID_BYTES) or list(map(_stored_id, said.request_ids))
     places = list(said.request_organization) or [0] * count
-    if len(ids) != count or len(places) != count or len(said.fingerprints) != count * size or (count and not size):
-        raise Invalid("batch.content.events.request_seq", "must be as long as the ids and their fingerprints")
-    if places:
-        _check_between(places, 0, orgs - 1, "request_organization")
-    marks = said.fingerprints
-    for at, (seq, org, request_id) in enumerate(zip(said.request_seq, places, ids, strict=True)):
-        yield Request(seq, org, request_id, marks[at * size : (at + 1) * size])
+    if len(ids) != count or len(places) != count:
+        raise Invalid("batch.content.events.request_seq", "must be as long as the ids")
+    _check_between(places, 0, orgs - 1, "request_organization")
+    marks = _pieces(said.fingerprints, size)
+    return list(map(Request._make, zip(said.request_seq, places, ids, marks, strict=True)))
+
+
+def _pieces(data: bytes, size: int) -> list[bytes]:
+    """Pieces of that size, which the data is a multiple of."""
+    return [piece for (piece,) in struct.iter_unpack(f"{size}s", data)] if data else []
 
 
 def _stored_id(text: str) -> bytes | str:
@@ -220,18 +224,16 @@ def _quantity(text: object) -> Decimal:
 def _check_numbers(held: Range) -> None:
     """Every item has a number of the range, and records, requests and batches one of a commit's; events ascend."""
     seq = held.events.seq
-    if any(earlier >= later for earlier, later in pairwise(seq)):
+    if any(map(ge, seq, seq[1:])):
         raise Invalid("batch.content.events.seq", "must ascend")
     numbers = [seq[0], seq[-1]] if seq else []
     inside = [*(item.seq for item in held.batches), *(item.seq + item.added for item in held.batches)]
     for number in [*numbers, *inside]:
         if not held.commits[0].first <= number <= held.last:
             raise Invalid("batch.content", f"holds the number {number}, which is in no commit of the batch")
-    for number in (
-        item.seq for items in (held.requests, held.entries, held.adjustments, held.catalog) for item in items
-    ):
-        if not held.first <= number <= held.last:
-            raise Invalid("batch.content", f"holds the number {number}, which is outside of its range")
+    numbers = [item.seq for items in (held.requests, held.entries, held.adjustments, held.catalog) for item in items]
+    if numbers and (min(numbers) < held.first or max(numbers) > held.last):
+        raise Invalid("batch.content", f"holds numbers outside of its range: {min(numbers)} to {max(numbers)}")
 
 
 def _check_between(column: Sequence[int], low: int, high: int, name: str) -> None:
