@@ -35,6 +35,7 @@ def row(name: str, *, with_tls: bool) -> Callable[[Plan], list[Line]]:
 def _measure(plan: Plan, name: str, *, with_tls: bool) -> Iterator[Line]:
     seconds, rounds = (SECONDS, ROUNDS) if plan.rounds > 2 else (3, 1)
     folder = plan.folder / name
+    folder.mkdir()
     flags, ca = _tls(folder / "certs") if with_tls else ((), "")
     ours, theirs = [], []
     for number in range(rounds):
