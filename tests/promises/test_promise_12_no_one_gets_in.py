@@ -8,6 +8,7 @@ files under its own names only. Nothing listens beyond loopback without TLS, and
 from __future__ import annotations
 
 import http.client
+import json
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ import harness
 from callers import BatchDoor, Call, GrpcDoor, HttpDoor, record_json, record_message, send, summed
 from costd.v1 import admin_pb2, admin_pb2_grpc, usage_pb2, usage_pb2_grpc
 from costd.wire.rpc.calls import STALE_KEY_S
-from costd.wire.rpc.server import ADMIN, QUERY, SERVICE_NAMES, USAGE
+from costd.wire.rpc.server import ADMIN, HUB, QUERY, SERVICE_NAMES, USAGE
 from costd.wire.web.table import routes
 from harness import Daemon
 
@@ -71,7 +72,7 @@ NEEDS = {
         "GET /api/sources",
     ],
 }
-METHODS = {"ingest": USAGE, "read": QUERY, "admin": ADMIN}
+METHODS = {"ingest": USAGE, "read": QUERY, "admin": ADMIN, "source": HUB}
 #: What may be asked of AdminService without changing anything.
 ASKED_OF_ADMIN = {"ListPrices", "MatchPrice", "GetPriceTables", "ListUnpriced", "WhatIf"}
 #: What a key's roles let it do; without `--role` a key ingests and reads.
@@ -80,7 +81,7 @@ HOLDS = {
     "ingest": {"ingest"},
     "read": {"read"},
     "admin": {"ingest", "read", "admin"},
-    "source": set(),
+    "source": {"source"},
     "revoked": None,
     "garbage": None,
     "none": None,
@@ -89,7 +90,18 @@ HOLDS = {
 
 @pytest.fixture(scope="module")
 def keys(daemon: Daemon) -> dict[str, str]:
-    """A key of every kind; None stands for no key."""
+    """A key of every kind for a sidecar; "" stands for no key."""
+    return every_key(daemon)
+
+
+@pytest.fixture(scope="module")
+def hub_keys(hub: Daemon) -> dict[str, str]:
+    """The same for a hub, where a source has the key of its role."""
+    made = harness.costd("sources", "create", "web-1", "--json", "--data-dir", str(hub.data_dir))
+    return every_key(hub) | {"source": json.loads(made.stdout)["key"]}
+
+
+def every_key(daemon: Daemon) -> dict[str, str]:
     made = {role: daemon.key(f"key-{role}", role=role) for role in ("ingest", "read", "admin", "source")}
     made |= {"default": daemon.key("key-default"), "revoked": daemon.key("key-revoked")}
     revoked = harness.costd("keys", "revoke", "key-revoked", "--data-dir", str(daemon.data_dir))
@@ -148,6 +160,16 @@ def test_promise_12_http_lets_in_exactly_whom_it_should(
 
 @pytest.mark.parametrize("kind", HOLDS)
 def test_promise_12_grpc_lets_in_exactly_whom_it_should(daemon: Daemon, keys: dict[str, str], kind: str) -> None:
+    check_grpc(daemon, keys, kind)
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_promise_12_a_hub_lets_in_exactly_whom_it_should(hub: Daemon, hub_keys: dict[str, str], kind: str) -> None:
+    check_grpc(hub, hub_keys, kind)
+
+
+def check_grpc(daemon: Daemon, keys: dict[str, str], kind: str) -> None:
+    """Every method of every service, over TCP and the socket, with the key in either of its places."""
     holds = HOLDS[kind]
     targets = [daemon.grpc, f"unix:{daemon.socket}"]
     for target, form in product(targets, ("authorization", "x-api-key")):

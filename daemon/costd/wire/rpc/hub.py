@@ -12,8 +12,9 @@ from costd.v1 import hub_pb2
 from costd.wire.forwarded import messages
 
 
-def no_hub(_caller: Caller, _requests: Iterator[object]) -> Iterator[object]:
+def no_hub(caller: Caller, _requests: Iterator[object]) -> Iterator[object]:
     """What a daemon that is no hub answers to sources."""
+    caller.require("source")
     raise Refused("this daemon is a sidecar, not a hub; `costd hub` starts one")
 
 
