@@ -10,9 +10,10 @@ import pytest
 
 from costd import config as config_module
 from costd import places
+from costd.addresses import Address
 from costd.config import SETTINGS, Config, Setting, load
 from costd.domain.errors import ConfigError
-from costd.settings import Address, Whole
+from costd.settings import Whole
 
 HOME = {"HOME": "/home/someone"}
 

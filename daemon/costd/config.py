@@ -10,6 +10,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
+from costd.addresses import Address
 from costd.domain.errors import ConfigError
 from costd.places import auto_socket, default_data_dir
 from costd.sections import (
@@ -28,7 +29,7 @@ from costd.sections import (
     Sync,
     Tls,
 )
-from costd.settings import AUTO, SOCKET_PATH_MAX_BYTES, Address, FilePath, Kind, SocketPath, Switch, Truth
+from costd.settings import AUTO, SOCKET_PATH_MAX_BYTES, FilePath, Kind, SocketPath, Switch, Truth
 
 __all__ = ["HUB", "SETTINGS", "SIDECAR", "Address", "Config", "Loaded", "Setting", "load", "settings_of"]
 

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+from costd.addresses import Address, HostNames, Listener, Remote
 from costd.domain.series import DIMENSIONS
 from costd.settings import (
-    Address,
     Choice,
     Duration,
     FilePath,
-    HostNames,
     Kind,
-    Listener,
-    Remote,
     Seconds,
     Size,
     SocketPath,

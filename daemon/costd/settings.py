@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 #: What every `unix:` address must fit into: sun_path holds 104 bytes on macOS and 108 on Linux, with the closing zero.
 SOCKET_PATH_MAX_BYTES = 103
@@ -18,29 +17,7 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
 _SIZE_FACTORS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _DURATION = re.compile(r"(\d{1,12})\s*([smhd]?)", re.IGNORECASE | re.ASCII)
 _DURATION_FACTORS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-
-
-class Address(NamedTuple):
-    """Where a door listens; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """`host:port`, IPv6 in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it; a name other than localhost may resolve to anything, so it is not."""
-        if self.host.lower().rstrip(".") == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 class Kind(Protocol):
@@ -61,7 +38,8 @@ class Kind(Protocol):
         """The value in JSON's types, as a user would write it."""
 
 
-def _text(raw: object) -> str:
+def text_of(raw: object) -> str:
+    """Text without space at its ends; TypeError where it is none."""
     if not isinstance(raw, str):
         raise TypeError("not text")
     return raw.strip()
@@ -86,7 +64,7 @@ class Whole:
 
     def read(self, raw: object, *, is_text: bool) -> int:
         """The number."""
-        value = int(_text(raw)) if is_text else raw
+        value = int(text_of(raw)) if is_text else raw
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:
             raise ValueError(raw)
         return value
@@ -116,7 +94,7 @@ class Size:
     def read(self, raw: object, *, is_text: bool) -> int:
         """The number of bytes."""
         if isinstance(raw, str):
-            match = _SIZE.fullmatch(_text(raw))
+            match = _SIZE.fullmatch(text_of(raw))
             if match is None:
                 raise ValueError(raw)
             raw = int(match[1]) * _SIZE_FACTORS[(match[2] or "").lower()]
@@ -145,7 +123,7 @@ class Seconds:
 
     def read(self, raw: object, *, is_text: bool) -> float:
         """The duration."""
-        value = float(_text(raw)) if is_text else raw
+        value = float(text_of(raw)) if is_text else raw
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(raw)
         if not math.isfinite(value) or not 0 <= value <= self.high:
@@ -177,7 +155,7 @@ class Duration:
     def read(self, raw: object, *, is_text: bool) -> int:
         """The seconds."""
         if isinstance(raw, str):
-            match = _DURATION.fullmatch(_text(raw))
+            match = _DURATION.fullmatch(text_of(raw))
             if match is None:
                 raise ValueError(raw)
             raw = int(match[1]) * _DURATION_FACTORS_S[match[2].lower()]
@@ -208,7 +186,7 @@ class Truth:
     def read(self, raw: object, *, is_text: bool) -> bool:
         """The truth; text may also be yes, no, on, off, 1, 0."""
         if is_text and isinstance(raw, str):
-            raw = _TRUTHS.get(_text(raw).lower())
+            raw = _TRUTHS.get(text_of(raw).lower())
         if not isinstance(raw, bool):
             raise TypeError(raw)
         return raw
@@ -234,7 +212,7 @@ class Switch:
 
     def read(self, raw: object, *, is_text: bool) -> bool:
         """True for on."""
-        return {"on": True, "off": False}[_text(raw).lower()]
+        return {"on": True, "off": False}[text_of(raw).lower()]
 
     def show(self, value: object) -> object:
         """The word."""
@@ -259,7 +237,7 @@ class Choice:
 
     def read(self, raw: object, *, is_text: bool) -> str:
         """The word, in lower case."""
-        word = _text(raw).lower()
+        word = text_of(raw).lower()
         if word not in self.words:
             raise ValueError(raw)
         return word
@@ -288,10 +266,10 @@ class Words:
     def read(self, raw: object, *, is_text: bool) -> tuple[str, ...]:
         """The words in lower case."""
         if is_text:
-            raw = [part for part in _text(raw).split(",") if part.strip()]
+            raw = [part for part in text_of(raw).split(",") if part.strip()]
         if not isinstance(raw, Sequence) or isinstance(raw, str):
             raise TypeError(raw)
-        read = tuple(_text(word).lower() for word in raw)
+        read = tuple(text_of(word).lower() for word in raw)
         if len(set(read)) < len(read) or not set(read) <= set(self.words):
             raise ValueError(raw)
         return read
@@ -299,104 +277,6 @@ class Words:
     def show(self, value: object) -> object:
         """A list."""
         return list(value) if isinstance(value, tuple) else value
-
-
-@dataclass(frozen=True)
-class HostNames:
-    """A list of host names; as text, separated by commas."""
-
-    @property
-    def metavar(self) -> str:
-        """For help."""
-        return "NAME,…"
-
-    @property
-    def allowed(self) -> str:
-        """The form."""
-        return "must be a list of host names or IP addresses, without scheme, port or wildcard"
-
-    def read(self, raw: object, *, is_text: bool) -> tuple[str, ...]:
-        """The names in lower case."""
-        if is_text:
-            raw = [part for part in _text(raw).split(",") if part.strip()]
-        if not isinstance(raw, Sequence) or isinstance(raw, str):
-            raise TypeError(raw)
-        return tuple(read_host(_text(name)) for name in raw)
-
-    def show(self, value: object) -> object:
-        """A list."""
-        return list(value) if isinstance(value, tuple) else value
-
-
-def read_host(text: str) -> str:
-    """A host name or IP address in its usual form, without brackets; else ValueError."""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    try:
-        return str(ipaddress.ip_address(bare))
-    except ValueError:
-        if bare != text or not _HOST_NAME.fullmatch(text):
-            raise ValueError(text) from None
-    return text.lower()
-
-
-@dataclass(frozen=True)
-class Listener:
-    """An address to listen at, and "off" where that is allowed."""
-
-    may_be_off: bool
-
-    @property
-    def metavar(self) -> str:
-        """For help."""
-        return "ADDR"
-
-    @property
-    def allowed(self) -> str:
-        """The forms."""
-        off = ', or "off"' if self.may_be_off else ""
-        return f'must be "host:port" or "[ipv6]:port" with a port from 0 to 65535 (0: any free one){off}'
-
-    def read(self, raw: object, *, is_text: bool) -> Address | None:
-        """The address; None for off."""
-        text = _text(raw)
-        if self.may_be_off and text.lower() == "off":
-            return None
-        host, colon, port = text.rpartition(":")
-        if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-            raise ValueError(text)
-        if ":" in host and not host.startswith("["):  # "::1:7430" could mean two things
-            raise ValueError(text)
-        return Address(read_host(host), int(port))
-
-    def show(self, value: object) -> object:
-        """As it is written."""
-        return "off" if value is None else str(value)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """The address of a daemon elsewhere."""
-
-    @property
-    def metavar(self) -> str:
-        """For help."""
-        return "ADDR"
-
-    @property
-    def allowed(self) -> str:
-        """The forms."""
-        return 'must be "host:port" or "[ipv6]:port" with a port from 1 to 65535'
-
-    def read(self, raw: object, *, is_text: bool) -> Address:
-        """The address."""
-        address = Listener(may_be_off=False).read(raw, is_text=is_text)
-        if address is None or address.port == 0:
-            raise ValueError(raw)
-        return address
-
-    def show(self, value: object) -> object:
-        """As it is written."""
-        return None if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -417,7 +297,7 @@ class Word:
 
     def read(self, raw: object, *, is_text: bool) -> str:
         """The text, without space at its ends."""
-        text = _text(raw)
+        text = text_of(raw)
         if len(text) > self.max_chars or not text.isprintable():
             raise ValueError(text)
         return text
@@ -443,7 +323,7 @@ class Token:
 
     def read(self, raw: object, *, is_text: bool) -> str:
         """The key."""
-        text = _text(raw)
+        text = text_of(raw)
         if not text or not text.isascii() or not text.isprintable() or " " in text:
             raise ValueError
         return text
@@ -455,7 +335,7 @@ class Token:
 
 def read_path(raw: object) -> Path:
     """A path with a leading ~ resolved; ValueError or TypeError where it is none."""
-    text = _text(raw) if not isinstance(raw, Path) else str(raw)
+    text = text_of(raw) if not isinstance(raw, Path) else str(raw)
     if not text or "\0" in text:
         raise ValueError(text)
     expanded = os.path.expanduser(text)  # Path.expanduser raises where there is no home

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
+from costd.addresses import Listener
 from costd.cli.options import Reach
 from costd.config import HUB, SIDECAR, Config
 from costd.domain.errors import (
@@ -24,7 +25,6 @@ from costd.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from costd.settings import Listener
 from costd.store import ledger_file, lock, runtime_file
 from costd.v1 import admin_pb2_grpc, query_pb2_grpc, usage_pb2_grpc
 

@@ -6,8 +6,8 @@ import errno
 import socket
 from pathlib import Path
 
+from costd.addresses import Address
 from costd.domain.finding import FAIL, OK, Finding
-from costd.settings import Address
 
 _WHY = {
     errno.EADDRINUSE: ("is taken by another program", "stop it (`ss -ltnp` names it), or choose another port"),

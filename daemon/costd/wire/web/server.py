@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
+from costd.addresses import Address
 from costd.domain.errors import Invalid, SetupError
-from costd.settings import Address
 from costd.wire.web.dispatch import Dispatch, failure
 from costd.wire.web.guard import Guard
 from costd.wire.web.request_ids import RequestIds
