@@ -114,6 +114,23 @@ def test_a_key_in_a_file_is_replaced_without_a_restart(launch: Launch, tmp_path:
     assert source(hub, "web-1")["epochs"] == 1
 
 
+def test_files_that_are_not_there_yet_keep_no_sidecar_from_starting_and_joining_later(
+    launch: Launch, tmp_path: Path
+) -> None:
+    certs = make_certs(tmp_path / "certs")
+    hub = launch(
+        f"--tls-cert={certs / 'server.pem'}", f"--tls-key={certs / 'server-key.pem'}", name="hub", command="hub"
+    )
+    key, ca = tmp_path / "hub.key", tmp_path / "ca.pem"
+    address = f"localhost:{hub.grpc.rpartition(':')[2]}"
+    sidecar = launch(f"--hub={address}", f"--hub-key-file={key}", f"--hub-ca={ca}")
+    record(sidecar, 0)
+    until(lambda: "--hub-ca" in sidecar.log or "--hub-key-file" in sidecar.log, "the missing file to be named")
+    key.write_text(make_source(hub, "web-1"))
+    shutil.copy(certs / "ca.pem", ca)
+    arrive(hub, sidecar)
+
+
 def test_the_doctor_looks_at_the_road_to_the_hub(launch: Launch, tmp_path: Path) -> None:
     hub = launch(name="hub", command="hub")
     (tmp_path / "hub.key").write_text(make_source(hub, "web-1"))

@@ -16,9 +16,9 @@ import grpc
 import pytest
 
 from callers import Stubs, stubs
-from costd.v1 import admin_pb2, query_pb2, source_pb2, usage_pb2
+from costd.v1 import admin_pb2, hub_pb2, hub_pb2_grpc, query_pb2, source_pb2, usage_pb2
 from harness import Daemon, costd
-from rpc_calls import bearer, details_of, refusal_of
+from rpc_calls import bearer, channel_to, details_of, refusal_of
 
 HOUR_MS = 3_600_000
 Launch = Callable[..., Daemon]
@@ -78,6 +78,16 @@ def test_a_source_key_opens_nothing_but_the_road_to_the_hub(hub: Daemon, service
     ]:
         error = refusal_of(lambda call=call, request=request: call(request, metadata=bearer(key), timeout=20))
         assert code_of(error) == "PERMISSION_DENIED"
+
+
+def test_a_key_of_the_role_alone_belongs_to_no_source(hub: Daemon, services: Stubs) -> None:
+    request = admin_pb2.CreateKeyRequest(name="stray", roles=["source"])
+    stray = services.admin.CreateKey(request, metadata=services.metadata, timeout=20).secret
+    with channel_to(hub.grpc) as channel:
+        stub = hub_pb2_grpc.HubServiceStub(channel)
+        hello = hub_pb2.ForwardRequest(hello=hub_pb2.ForwardHello())
+        error = refusal_of(lambda: next(stub.Forward(iter([hello]), metadata=bearer(stray), timeout=20)))
+    assert (code_of(error), "belongs to no source" in (error.details() or "")) == ("PERMISSION_DENIED", True)
 
 
 def test_a_name_is_taken_once_even_after_its_source_was_forgotten(hub: Daemon, services: Stubs) -> None:
