@@ -197,7 +197,15 @@ class Core:
         from costd.wire.outbound.channel import HubDoor  # noqa: PLC0415
         from costd.wire.outbound.sync_link import SyncLink  # noqa: PLC0415
 
-        return Joined(self.writer, self.readers, access, prices, membership, lambda: SyncLink(HubDoor(config)))
+        return Joined(
+            self.writer,
+            self.readers,
+            access,
+            prices,
+            membership,
+            lambda: SyncLink(HubDoor(config)),
+            name=config.hub.name or "",
+        )
 
     def _hub(self, sources: Sources | None, clock: Clock, metrics: Metrics) -> Hub | None:
         if sources is None:

@@ -75,8 +75,10 @@ class Joined:
         prices: Prices,
         membership: Membership,
         road: Callable[[], SyncRoad],
+        *,
+        name: str = "",
     ) -> None:
-        """`road` makes a new stream."""
+        """`road` makes a new stream; `name` is the one the hub must know us by, "" for any."""
         self._writer = writer
         self._readers = readers
         self._clock = access.clock
@@ -84,6 +86,7 @@ class Joined:
         self._prices = prices
         self._membership = membership
         self._make_road = road
+        self._name = name
         self._backoff = Backoff(random.Random())  # noqa: S311 - no secret
         self._stopping = threading.Event()
         self._road: SyncRoad | None = None
@@ -151,6 +154,7 @@ class Joined:
             if self._stopping.is_set():
                 return
             for news in road.exchange(telling.messages()):
+                self._check_name(news)
                 telling.heard(news.time_ms - self._clock.now_ms())
                 self._take(news)
             raise LinkBroken("the hub has ended the stream")
@@ -158,6 +162,14 @@ class Joined:
             telling.close()
             road.close()
             self._road = None
+
+    def _check_name(self, news: News) -> None:
+        if self._name and news.source != self._name:
+            raise LinkBroken(
+                f'the hub knows this key as the source "{news.source}", and this sidecar is to be "{self._name}"; '
+                "check its hub.key or its hub.name",
+                refused=True,
+            )
 
     # -- what the hub tells --------------------------------------------------------------------------------------------
 
