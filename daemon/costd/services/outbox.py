@@ -47,10 +47,10 @@ class Outbox:
             known = [] if outbox.has_joined(connection) else everything(connection)
         for start in range(0, len(known), _STEP):
             self._say_again(known[start : start + _STEP])
-        self._writer.submit(Change(outbox.join)).wait(WRITE_TIMEOUT_S)
+        self._writer.submit(Change(outbox.join, bounded=False)).wait(WRITE_TIMEOUT_S)
 
     def _say_again(self, part: Sequence[Standing]) -> None:
-        self._writer.submit(Change(lambda commit: say_again(commit, part))).wait(WRITE_TIMEOUT_S)
+        self._writer.submit(Change(lambda commit: say_again(commit, part), bounded=False)).wait(WRITE_TIMEOUT_S)
 
     @property
     def stand(self) -> Stand:
@@ -88,14 +88,14 @@ class Outbox:
                 return self.acknowledged
             return outbox.acknowledge(commit, epoch, going_on.after, welcome.set_aside, welcome.hub_epoch)
 
-        self._arrived(self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S))
+        self._arrived(self._writer.submit(Change(apply, bounded=False)).wait(WRITE_TIMEOUT_S))
         self._hub_epoch = welcome.hub_epoch
         return going_on
 
     def begin_epoch(self, after: int, reason: str, lost: Lost | None) -> None:
         """Begin a new epoch that goes on after a number, for the hub that was met last."""
         hub_epoch = self._hub_epoch
-        change = Change(lambda commit: outbox.begin_epoch(commit, after, reason, lost, hub_epoch))
+        change = Change(lambda commit: outbox.begin_epoch(commit, after, reason, lost, hub_epoch), bounded=False)
         self._epoch = self._writer.submit(change).wait(WRITE_TIMEOUT_S)
         self._tip = Tip(after, b"")
         self._arrived(after)
@@ -116,7 +116,7 @@ class Outbox:
         content, previous, epoch = self._encode(held), self._tip.seal, self._epoch
         seal = seal_of(previous, epoch.epoch, held.first, held.last, form, content)
         sealed = Sealed(held.first, held.last, previous, seal, form, content, held.records)
-        change = Change(lambda commit: outbox.store_seal(commit, epoch, sealed))
+        change = Change(lambda commit: outbox.store_seal(commit, epoch, sealed), bounded=False)
         self._writer.submit(change).wait(WRITE_TIMEOUT_S)
         self._tip = Tip(held.last, seal)
         return sealed
@@ -134,7 +134,9 @@ class Outbox:
         """The hub keeps everything up to a number, but what it did not count."""
         epoch, hub_epoch = self._epoch, self._hub_epoch
         change = Change(
-            lambda commit: outbox.acknowledge(commit, epoch, watermark, told, hub_epoch), after=self._arrived
+            lambda commit: outbox.acknowledge(commit, epoch, watermark, told, hub_epoch),
+            after=self._arrived,
+            bounded=False,
         )
         self._writer.submit(change)
 

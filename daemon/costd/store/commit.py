@@ -27,6 +27,9 @@ class Change(NamedTuple):
     after: Callable[[Any], None] | None = None
     #: Control writes may use the reserve of disk when records may not.
     control: bool = True
+    #: What is few by itself and must go on while callers are turned away is let into a full queue: forwarding, above
+    #: all, which is what makes room again at a hub, and what revokes keys.
+    bounded: bool = True
 
 
 class Remembered(Protocol):

@@ -44,12 +44,12 @@ class WorkQueue:
         """Whether there is no room for one more record."""
         return self.records >= self.max_records or self.bytes + DRAFT_OVERHEAD_BYTES + _TEXT_BYTES > self.max_bytes
 
-    def put(self, ticket: Ticket[T]) -> Ticket[T]:
-        """Queue a ticket; raises Overloaded where there is no room, Unavailable after close()."""
+    def put(self, ticket: Ticket[T], *, bounded: bool = True) -> Ticket[T]:
+        """Queue a ticket; raises Overloaded where there is no room (if `bounded`), Unavailable after close()."""
         with self._wakeup:
             if self.is_closed:
                 raise Unavailable("the daemon is stopping; send this again to its successor")
-            if self.records >= self.max_records or self.bytes + ticket.size > self.max_bytes:
+            if bounded and (self.records >= self.max_records or self.bytes + ticket.size > self.max_bytes):
                 raise Overloaded
             self._tickets.append(ticket)
             self.records += ticket.records

@@ -141,7 +141,7 @@ class Writer:
         """Queue any other write; one that brings records along says how many, and their bytes."""
         if self._records_refused is not None and not change.control:
             raise self._fresh(self._records_refused)
-        return self.queue.put(Ticket(change, size, convert, records))
+        return self.queue.put(Ticket(change, size, convert, records), bounded=change.bounded)
 
     def stop(self, timeout_s: float) -> bool:
         """Take nothing more, commit what was accepted, fold the log into the database, close.
