@@ -269,7 +269,9 @@ class Access:
 
     def _change(self, apply: Callable[[Commit], _Placed], convert: Callable[[_Placed], _Told]) -> Ticket[_Told]:
         """A change of one key, which is in force when the ticket resolves."""
-        return self._writer.submit(Change(apply, after=lambda placed: self.take_over(placed.key)), convert)
+        # Keys are few, and a revocation cannot wait for those whom it is to turn away.
+        change = Change(apply, after=lambda placed: self.take_over(placed.key), bounded=False)
+        return self._writer.submit(change, convert)
 
     def _info(self, key: StoredKey, organization: str) -> KeyInfo:
         return KeyInfo(

@@ -180,12 +180,14 @@ class Joined:
         if not news.is_empty:
             news = self._checked(news)
             self._note_keys(news)
-            self._writer.submit(Change(lambda commit: self._apply(commit, news), self._use)).wait(_WRITE_TIMEOUT_S)
+            change = Change(lambda commit: self._apply(commit, news), self._use, bounded=False)
+            self._writer.submit(change).wait(_WRITE_TIMEOUT_S)
             self._membership.join()
             if not news.more:
                 self._ids = None
         elif now_ms - self._heard_stored_ms >= HEARD_EVERY_MS:
-            self._writer.submit(Change(lambda commit: synced.store_heard(commit, now_ms))).wait(_WRITE_TIMEOUT_S)
+            heard = Change(lambda commit: synced.store_heard(commit, now_ms), bounded=False)
+            self._writer.submit(heard).wait(_WRITE_TIMEOUT_S)
         else:
             return
         self._heard_stored_ms = now_ms
