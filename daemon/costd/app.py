@@ -41,6 +41,7 @@ from costd.services.months import Months
 from costd.services.outbox import Outbox
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
+from costd.services.quarantine import Quarantine
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
 from costd.services.services import Services
@@ -152,6 +153,7 @@ class Core:
                 sources=(sources := self._sources(config, access, clock)),
                 hub=(hub := self._hub(sources, clock, metrics)),
                 hub_sync=self._hub_sync(sources, hub, health, access, prices),
+                quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=None if local_token else self._forwarding(config, clock, metrics),
                 joined=(joined := None if local_token else self._joined(config, access, prices, membership)),
             )
@@ -188,7 +190,7 @@ class Core:
     ) -> HubSync | None:
         if sources is None or hub is None:
             return None
-        orders = {"retry": hub.retry}
+        orders = {"retry": hub.retry, "drop": hub.drop}
         return HubSync(self.writer, self.readers, access, prices, sources, health, orders)
 
     def _joined(self, config: Config, access: Access, prices: Prices, membership: Membership) -> Joined | None:

@@ -16,6 +16,7 @@ from costd.cli.options import Reach
 from costd.config import HUB, SIDECAR, Config
 from costd.domain.errors import (
     ConfigError,
+    Conflict,
     CostdError,
     DaemonUnreachable,
     DataFolderHeld,
@@ -209,5 +210,6 @@ def translated(error: grpc.RpcError, target: Target) -> CostdError:
         kinds.INVALID_ARGUMENT: Invalid("", details),
         kinds.PERMISSION_DENIED: Forbidden(details),
         kinds.RESOURCE_EXHAUSTED: Unavailable(details),
+        kinds.ALREADY_EXISTS: Conflict(details),
     }
     return made.get(code, CostdError(f"{target.address} failed: {details} ({code.name})"))

@@ -43,15 +43,26 @@ class HubMetrics:
     """What a hub counts of what its sources forward."""
 
     def __init__(self) -> None:
-        self._records = Counter("costd_hub_records", "Records that sources have forwarded.", ("outcome",))
-        self._batches = Counter("costd_hub_batches", "Batches that sources have forwarded.")
+        self._records = Counter("costd_hub_records", "Records that sources have forwarded, by outcome.", ("outcome",))
+        self._batches = Counter("costd_hub_batches", "Batches that sources have forwarded, by outcome.", ("outcome",))
 
     def applied(self, outcomes: Mapping[str, int]) -> None:
-        """A batch is on disk; `outcomes` counts its records: kept, duplicate, quarantined and repeated."""
-        self._batches.add((), 1)
+        """A batch is on disk; `outcomes` counts its records: kept, duplicate, quarantined and repeated.
+
+        No outcomes at all: the whole batch was here before.
+        """
+        self._batches.add(("applied" if outcomes else "repeated",), 1)
+        self.counted(outcomes)
+
+    def counted(self, outcomes: Mapping[str, int]) -> None:
+        """Records have met a fate: in a batch, or when what was set aside was tried again."""
         for outcome, records in outcomes.items():
             if records:
                 self._records.add((outcome,), records)
+
+    def refused(self) -> None:
+        """A batch was not taken: damaged, of another history, or not the next one."""
+        self._batches.add(("refused",), 1)
 
     def families(self) -> Iterator[Metric]:
         """Everything, as it is now."""

@@ -17,7 +17,7 @@ from costd.store import forwarded, source_epochs
 from costd.store.commit import Change, Commit
 from costd.store.forwarded import Applied, Gap, OtherLineage, Sender, Verdict
 from costd.store.hub_state import ensure_hub_state, renew_hub_epoch
-from costd.store.quarantine import find_held
+from costd.store.quarantine import APPLIED, DROPPED, Held, find_held, settle_quarantined
 from costd.store.sources import KnownSource, load_sources, note_forwarded, touch_source
 
 if TYPE_CHECKING:
@@ -158,23 +158,18 @@ class Hub:
         Unavailable.
         """
         self._check_current(connection)
-        self._check_seal(connection, sealed)
-        with self._turns:
-            verdict = self._receive(connection, sealed, lost)
-        if isinstance(verdict, Gap):
-            raise Conflict(f"the batch begins at {sealed.first}, and {verdict.expected} is the next that is missing")
-        if isinstance(verdict, OtherLineage):
-            raise Conflict(
-                f"another history of this epoch is held up to {verdict.watermark}: "
-                "the source was restored from a backup or cloned, and must begin a new epoch"
-            )
+        try:
+            applied = self._take_over(connection, sealed, lost)
+        except (Invalid, Conflict):
+            self._metrics.hub.refused()
+            raise
         connection.batches += 1
         if connection.batches % _PRUNE_EVERY == 0:
             sender = connection.sender
             self._writer.submit(
                 Change(lambda commit: source_epochs.prune_seals(commit, sender.source_id, sender.epoch))
             )
-        return verdict
+        return applied
 
     def backlog(self, connection: Connection, waiting: Waiting) -> None:
         """A source said what it still holds."""
@@ -193,6 +188,19 @@ class Hub:
             raise Unavailable("the hub is stopping; come back to its successor", retry_after_s=1.0)
         if not connection.is_current:
             raise Unavailable("another daemon with this identity has connected; this stream ends", retry_after_s=1.0)
+
+    def _take_over(self, connection: Connection, sealed: Sealed, lost: Lost | None) -> Applied:
+        self._check_seal(connection, sealed)
+        with self._turns:
+            verdict = self._receive(connection, sealed, lost)
+        if isinstance(verdict, Gap):
+            raise Conflict(f"the batch begins at {sealed.first}, and {verdict.expected} is the next that is missing")
+        if isinstance(verdict, OtherLineage):
+            raise Conflict(
+                f"another history of this epoch is held up to {verdict.watermark}: "
+                "the source was restored from a backup or cloned, and must begin a new epoch"
+            )
+        return verdict
 
     def _check_seal(self, connection: Connection, sealed: Sealed) -> None:
         if not 0 < sealed.first <= sealed.last < 1 << 62:
@@ -247,27 +255,56 @@ class Hub:
 
     # -- what was set aside ------------------------------------------------------------------------------------------
 
-    def retry(self, quarantine_id: str) -> Counter[str]:
+    def retry(self, quarantine_id: str, actor: str = "") -> Counter[str]:
         """Try again to take over what was set aside; the outcomes: kept, or duplicate where another source had it.
 
-        Raises NotFound where it is not held, Conflict where it is refused again.
+        Raises NotFound where it is not held, Conflict where it is refused again; nothing is changed then.
         """
 
         def apply(commit: Commit) -> Counter[str]:
             row = find_held(commit.connection, quarantine_id)
             sources = {source.id: source for source in load_sources(commit.connection)}
             if row is None or row.content is None or row.source_id not in sources:
-                raise NotFound(f"nothing with the id {quarantine_id} is held in quarantine")
+                raise _not_held(quarantine_id)
             source = sources[row.source_id]
-            held = self._decode(Sealed(1, ANY_END, b"", b"", row.format, row.content, row.records))
             sender = Sender(source.id, {name: org_id for org_id, name in source.orgs}, row.epoch)
-            outcomes = forwarded.retry(commit, sender, held, (row.first_seq, row.last_seq))
+            outcomes = forwarded.retry(commit, sender, self._read_again(row), (row.first_seq, row.last_seq))
             if outcomes["quarantined"]:
                 raise Conflict(f"it is refused again: {row.reason}; nothing was changed")
+            # Where another source has brought all of it, it is to have no effect at its own either, as if dropped.
+            is_elsewhere = outcomes["duplicate"] == row.last_seq - row.first_seq + 1
+            settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor)
             return outcomes
 
-        outcomes: Counter[str] = self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
+        try:
+            outcomes: Counter[str] = self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
+        except CostdError:
+            raise
+        except Exception as error:
+            _log.exception("what was set aside cannot be applied", extra={"id": quarantine_id})
+            raise Conflict(f"it cannot be applied: {type(error).__name__}; nothing was changed") from None
+        self._metrics.hub.counted(outcomes)
         return outcomes
+
+    def drop(self, quarantine_id: str, actor: str = "") -> None:
+        """Give up what was set aside: it counts nowhere from now on. Raises NotFound where it is not held."""
+
+        def apply(commit: Commit) -> None:
+            if find_held(commit.connection, quarantine_id) is None:
+                raise _not_held(quarantine_id)
+            settle_quarantined(commit, quarantine_id, DROPPED, actor)
+
+        self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
+
+    def _read_again(self, row: Held) -> Range:
+        try:
+            return self._decode(Sealed(1, ANY_END, b"", b"", row.format, row.content or b"", row.records))
+        except Invalid as refusal:
+            raise Conflict(f"it cannot be read: {refusal.message}; nothing was changed") from None
+
+
+def _not_held(quarantine_id: str) -> NotFound:
+    return NotFound(f"nothing with the id {quarantine_id} is held in quarantine")
 
 
 def _log_meeting(source: KnownSource, hello: Hello, welcome: Welcome) -> None:

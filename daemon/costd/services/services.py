@@ -22,6 +22,7 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
+from costd.services.quarantine import Quarantine
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
 from costd.services.sources import Sources
@@ -55,6 +56,7 @@ class Services:
     exports: Exports
     tails: Tails
     health: Health
+    quarantine: Quarantine
     #: At a sidecar with a hub.
     forwarding: Forwarding | None
     joined: Joined | None

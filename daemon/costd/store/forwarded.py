@@ -102,13 +102,17 @@ def _take_down(commit: Commit, sender: Sender, sealed: Sealed, applied: Applied,
     source_epochs.set_aside(commit, sender.source_id, sender.epoch, applied.set_aside)
     if lost is not None:
         source_epochs.note_lost(commit, sender.source_id, sender.epoch, lost)
-    commit.connection.execute(
-        "UPDATE source SET records = records + ?, duplicates = duplicates + ?, seen_ms = ? WHERE id = ?",
-        (applied.outcomes["kept"], applied.outcomes["duplicate"], commit.now_ms, sender.source_id),
-    )
+    _count(commit, sender, applied.outcomes["kept"], applied.outcomes["duplicate"])
     commit.tally[DOOR, "accepted"] += applied.outcomes["kept"]
     commit.tally[DOOR, "duplicate"] += applied.outcomes["duplicate"] + applied.outcomes["repeated"]
     commit.tally[DOOR, "quarantined"] += applied.outcomes["quarantined"]
+
+
+def _count(commit: Commit, sender: Sender, kept: int, duplicates: int) -> None:
+    commit.connection.execute(
+        "UPDATE source SET records = records + ?, duplicates = duplicates + ?, seen_ms = ? WHERE id = ?",
+        (kept, duplicates, commit.now_ms, sender.source_id),
+    )
 
 
 def retry(commit: Commit, sender: Sender, held: Range, window: tuple[int, int]) -> Counter[str]:
@@ -122,6 +126,7 @@ def retry(commit: Commit, sender: Sender, held: Range, window: tuple[int, int]) 
     fates = apply_records(commit, held, layout.places, sender.orgs, reasons, layout.taken)
     apply_items(commit, held, sender.orgs, layout.known, fates.out)
     commit.tally[DOOR, "accepted"] += fates.kept
+    _count(commit, sender, fates.kept, len(fates.duplicates))
     return Counter(kept=fates.kept, duplicate=len(fates.duplicates), quarantined=len(fates.unfit))
 
 

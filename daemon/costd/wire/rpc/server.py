@@ -27,6 +27,7 @@ from costd.wire.rpc.hub_sync import SyncService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.prices import PricesService
+from costd.wire.rpc.quarantine import QuarantineService
 from costd.wire.rpc.query import QueryService
 from costd.wire.rpc.records import RecordsService
 from costd.wire.rpc.sources import SourcesService
@@ -138,6 +139,7 @@ class RpcServer:
                 CorrectionService(services.repricing),
                 PricesService(services.prices, services.price_rules, services.unpriced),
                 SourcesService(services),
+                QuarantineService(services.quarantine),
             ),
             **self._hub_methods(services),
             **self._open_methods(),
