@@ -35,6 +35,7 @@ from costd.services.hub import Hub
 from costd.services.hub_sync import HubSync
 from costd.services.joined import Joined
 from costd.services.ledger_mode import settled_mode
+from costd.services.link import Link
 from costd.services.membership import Membership
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -154,9 +155,11 @@ class Core:
                 hub=(hub := self._hub(sources, clock, metrics)),
                 hub_sync=self._hub_sync(sources, hub, health, access, prices),
                 quarantine=Quarantine(self.writer, self.readers, hub),
-                forwarding=None if local_token else self._forwarding(config, clock, metrics),
+                forwarding=(forwarding := None if local_token else self._forwarding(config, clock, metrics)),
+                link=Link(forwarding, self.readers, clock, health),
                 joined=(joined := None if local_token else self._joined(config, access, prices, membership)),
             )
+            metrics.read_link_from(self.services.link.report)
             retention = RetentionLimits(
                 config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
             )
@@ -216,6 +219,7 @@ class Core:
 
         hub = Hub(self.writer, self.readers, clock, metrics, decode)
         sources.read_live_from(hub.live)
+        metrics.read_sources_from(sources.readings)
         return hub
 
     def _forwarding(self, config: Config, clock: Clock, metrics: Metrics) -> Forwarding | None:

@@ -23,6 +23,7 @@ class State:
     """What the daemon says of itself."""
 
     ready = True
+    forwards = True
 
 
 @pytest.fixture
@@ -32,7 +33,12 @@ def state() -> State:
 
 @pytest.fixture
 def service(state: State) -> health.HealthService:
-    return health.HealthService(["costd.v1.UsageService"], lambda: state.ready)
+    return health.HealthService(
+        [
+            health.Condition(("", "costd.v1.UsageService"), lambda: state.ready),
+            health.Condition(("costd.forwarding",), lambda: state.forwards),
+        ]
+    )
 
 
 @pytest.fixture
@@ -60,7 +66,27 @@ def test_check_and_list_follow_the_daemon(stub: health_pb2_grpc.HealthStub, stat
         assert {name: answer.status for name, answer in listed.items()} == {
             "": status,
             "costd.v1.UsageService": status,
+            "costd.forwarding": SERVING,
         }
+
+
+def test_services_are_ready_each_by_its_own_condition(
+    stub: health_pb2_grpc.HealthStub, service: health.HealthService, state: State
+) -> None:
+    """A hub out of reach is told to who asks about it, and is no reason to take a daemon for unready."""
+    watches = {name: stub.Watch(asked(name), timeout=20) for name in ("", "costd.forwarding")}
+    assert {next(watch).status for watch in watches.values()} == {SERVING}
+    state.forwards = False
+    service.look()
+    assert next(watches["costd.forwarding"]).status == NOT_SERVING
+    assert stub.Check(asked("costd.forwarding"), timeout=10).status == NOT_SERVING
+    assert stub.Check(asked(), timeout=10).status == SERVING
+    state.ready, state.forwards = False, True
+    service.look()
+    assert next(watches["costd.forwarding"]).status == SERVING
+    assert next(watches[""]).status == NOT_SERVING
+    for watch in watches.values():
+        watch.cancel()
 
 
 def test_an_unknown_service_is_not_found(stub: health_pb2_grpc.HealthStub) -> None:
@@ -72,17 +98,19 @@ def test_an_unknown_service_is_not_found(stub: health_pb2_grpc.HealthStub) -> No
 
 
 def test_a_watch_hears_each_change_once_and_ends_with_the_daemon(
-    stub: health_pb2_grpc.HealthStub, service: health.HealthService
+    stub: health_pb2_grpc.HealthStub, service: health.HealthService, state: State
 ) -> None:
     """The status now, then news only; at the end NOT_SERVING and the end of the stream."""
     watch = stub.Watch(asked(), timeout=20)
     unknown = stub.Watch(asked("nobody"), timeout=20)
     assert next(watch).status == SERVING
     assert next(unknown).status == SERVICE_UNKNOWN
-    service.update(True)
-    service.update(False)
+    service.look()
+    state.ready = False
+    service.look()
     assert next(watch).status == NOT_SERVING
-    service.update(True)
+    state.ready = True
+    service.look()
     assert next(watch).status == SERVING
     service.stop()
     assert [answer.status for answer in watch] == [NOT_SERVING]

@@ -58,6 +58,8 @@ COMMANDS = MappingProxyType(
         "config": ("costd.cli.config", "Look at the configuration, or begin one."),
         "keys": ("costd.cli.keys", "Make, list and revoke keys."),
         "sources": ("costd.cli.sources", "Make, list and forget the sidecars of a hub."),
+        "flush": ("costd.cli.flush", "Forward everything to the hub, now."),
+        "quarantine": ("costd.cli.quarantine", "List, retry and drop what a hub could not take."),
         "users": ("costd.cli.users", "List users, name them, assign them to teams."),
         "projects": ("costd.cli.projects", "List projects, assign them to teams and workspaces."),
         "teams": ("costd.cli.teams", "List teams, assign them to workspaces."),

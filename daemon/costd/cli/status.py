@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from costd.cli import link
 from costd.cli.connection import connected
 from costd.cli.moments import iso_or_none
 from costd.cli.options import Reach, daemon_options, json_option
@@ -15,7 +16,7 @@ from costd.v1 import admin_pb2
 @daemon_options
 @json_option
 def command(reach: Reach, *, as_json: bool) -> None:
-    """Show how a daemon is: its queue, its ledger, how fresh its records are.
+    """Show how a daemon is: its queue, its ledger, its road to the hub, how fresh its records are.
 
     Where no daemon holds the data folder the state is "stopped", and the ledger is shown as it lies there.
     """
@@ -25,7 +26,8 @@ def command(reach: Reach, *, as_json: bool) -> None:
     if as_json:
         print_json(_described(answer, is_offline=is_offline))
         return
-    print_pairs(_pairs(answer, is_offline=is_offline))
+    road = link.pairs(answer.hub) if answer.HasField("hub") else []
+    print_pairs([*_pairs(answer, is_offline=is_offline), *road])
     if answer.providers:
         rows = [[entry.provider, entry.freshness, iso_or_none(entry.newest_ms) or "-"] for entry in answer.providers]
         print_table(["provider", "freshness", "newest record"], rows)
@@ -36,6 +38,7 @@ def _described(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> dict[st
         "state": "stopped" if is_offline else answer.state,
         "problems": [] if is_offline else list(answer.problems),
         "version": answer.version,
+        "mode": answer.mode,
         "data_dir": answer.data_dir,
         "grpc": None if is_offline else answer.grpc_address or None,
         "http": None if is_offline else answer.http_address or None,
@@ -61,6 +64,7 @@ def _described(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> dict[st
             entry.provider: {"freshness": entry.freshness, "newest": iso_or_none(entry.newest_ms)}
             for entry in answer.providers
         },
+        "hub": link.described(answer.hub) if answer.HasField("hub") else None,
     }
 
 
@@ -68,6 +72,7 @@ def _pairs(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> list[tuple[
     pairs = [
         ("state", "stopped" if is_offline else ": ".join(filter(None, [answer.state, "; ".join(answer.problems)]))),
         ("version", answer.version),
+        ("mode", answer.mode),
         ("data folder", answer.data_dir),
         ("records", f"{answer.events:,}"),
         ("database", f"{answer.database_bytes:,} bytes, log {answer.wal_bytes:,} bytes"),

@@ -8,6 +8,10 @@ CONNECTING = "connecting"
 CONNECTED = "connected"
 REFUSED = "refused"
 AWAY = "away"
+OFF = "off"
+#: Of a source only, at its hub.
+NEVER = "never"
+FORGOTTEN = "forgotten"
 
 
 class LinkBroken(Exception):
@@ -30,8 +34,9 @@ class LinkReport(NamedTuple):
     """The state of the road; times in UTC milliseconds, None where it has not happened.
 
     `state` is CONNECTING (since the start), CONNECTED, REFUSED (the hub does not take the key, or takes this sidecar
-    for another) or AWAY. `clock_skew_ms` is how far this clock is behind the hub's. `watermark` is the number up to
-    which the ledger is at the hub, `acknowledged_ms` when the hub last moved it.
+    for another), AWAY, or OFF (the ledger belongs to a hub, and nothing forwards it). `clock_skew_ms` is how far this
+    clock is behind the hub's. `watermark` is the number up to which the ledger is at the hub, `acknowledged_ms` when
+    the hub last moved it.
     """
 
     address: str

@@ -23,7 +23,6 @@ class Readings(NamedTuple):
     wal_bytes: int
     wal_max_bytes: int
     last_commit_ms: int | None
-    oldest_unforwarded_ms: int | None
     newest_ms: Mapping[str, int]  # by provider
     ready: bool
 
@@ -42,18 +41,10 @@ def gauges(now: Readings) -> Iterator[Metric]:
         ("costd_ready", "1 while records are taken, else 0.", int(now.ready)),
     ):
         yield GaugeMetricFamily(name, text, value=value)
-    for name, text, moment_ms in (
-        ("costd_last_commit_timestamp_seconds", "When the last transaction became durable.", now.last_commit_ms),
-        (
-            "costd_oldest_unforwarded_timestamp_seconds",
-            "When the oldest record that waits for the hub was received; absent while none waits.",
-            now.oldest_unforwarded_ms,
-        ),
-    ):
-        family = GaugeMetricFamily(name, text)
-        if moment_ms is not None:
-            family.add_metric((), moment_ms / 1000)
-        yield family
+    last = GaugeMetricFamily("costd_last_commit_timestamp_seconds", "When the last transaction became durable.")
+    if now.last_commit_ms is not None:
+        last.add_metric((), now.last_commit_ms / 1000)
+    yield last
     newest = GaugeMetricFamily(
         "costd_newest_record_timestamp_seconds", "When the newest record of a provider was made.", labels=("provider",)
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from costd import __version__
+from costd.domain.errors import CostdError
+from costd.domain.link import LinkReport
 from costd.domain.rollup import AdjustmentCounts, LabelledLatencies, LabelledTotals, Sums
 from costd.metrics.counters import Counter, Histogram, MoneyCounter
 from costd.metrics.forwarding import ForwardingMetrics, HubMetrics
 from costd.metrics.gauges import Readings, gauges
+from costd.metrics.road import SourceReading, link_gauges, source_gauges
 from costd.metrics.usage import UsageByLabels
 
 #: A commit is one fsync: tenths of a millisecond on a good disk, seconds on one in trouble.
@@ -25,6 +29,8 @@ class Metrics(Collector):
 
     def __init__(self, labels: Sequence[str], max_series: int) -> None:
         self._readings: Callable[[], Readings] | None = None
+        self._link: Callable[[], LinkReport | None] = _nothing
+        self._sources: Callable[[], Sequence[SourceReading]] = tuple
         self._price_version: Callable[[], str] = str
         self._usage = UsageByLabels(labels, max_series)
         self._accepted = Counter("costd_records_accepted", "Records written, by door.", ("door",))
@@ -131,6 +137,14 @@ class Metrics(Collector):
         """Ask `readings` for the gauges at every scrape."""
         self._readings = readings
 
+    def read_link_from(self, link: Callable[[], LinkReport | None]) -> None:
+        """Ask `link` for the road to the hub at every scrape."""
+        self._link = link
+
+    def read_sources_from(self, sources: Callable[[], Sequence[SourceReading]]) -> None:
+        """Ask `sources` for the sources of this hub at every scrape."""
+        self._sources = sources
+
     def read_price_version_from(self, version: Callable[[], str]) -> None:
         """Ask `version` for the version of the price list at every scrape."""
         self._price_version = version
@@ -151,3 +165,17 @@ class Metrics(Collector):
         yield build
         if self._readings is not None:
             yield from gauges(self._readings())
+        yield from self._road()
+
+    def _road(self) -> Iterator[Metric]:
+        link: LinkReport | None = None
+        sources: Sequence[SourceReading] = ()
+        # A ledger that cannot be read is told by other metrics, which must not go with these.
+        with contextlib.suppress(CostdError):
+            link, sources = self._link(), self._sources()
+        yield from link_gauges(link, sources)
+        yield from source_gauges(sources)
+
+
+def _nothing() -> None:
+    return None

@@ -99,6 +99,7 @@ class Forwarding:
         self._backoff = Backoff(random.Random())  # noqa: S311 - no secret
         self._stopping = threading.Event()
         self._awake = threading.Event()
+        self._hurried = threading.Event()
         self._watchers: list[Callable[[bool], None]] = []
         self._journey: Journey | None = None
         self._state = LinkReport(address)
@@ -112,6 +113,7 @@ class Forwarding:
         """Stop; what was not acknowledged is sent by the next process."""
         self._stopping.set()
         self._awake.set()
+        self._hurried.set()
         if (journey := self._journey) is not None:
             journey.close()
         if self._thread.ident is not None:
@@ -152,15 +154,41 @@ class Forwarding:
         """Forward at once what waits."""
         self._awake.set()
 
+    @property
+    def state(self) -> LinkReport:
+        """How the road stands, from memory: without what only the ledger knows."""
+        return self._state
+
+    def push(self) -> int:
+        """Forward at once, and do not wait out a pause of our own before that; the number of what was recorded last."""
+        target = self._outbox.newest
+        if not self.is_connected:
+            self._hurried.set()
+        self.wake()
+        return target
+
+    def wait_for(self, number: int, timeout_s: float) -> bool:
+        """Whether the hub has acknowledged everything up to a number, now or within that time. Blocks."""
+        return self._outbox.wait_for(number, timeout_s)
+
     def flush(self, timeout_s: float) -> bool:
         """Forward at once; whether the hub has acknowledged everything recorded before the call. Blocks."""
-        target = self._outbox.newest
-        self.wake()
-        return self._outbox.wait_for(target, timeout_s)
+        return self.wait_for(self.push(), timeout_s)
 
     async def flushed(self, timeout_s: float) -> bool:
-        """The same for a coroutine."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout_s)
+        """The same for a coroutine, which does not cut a pause short: such calls may be many."""
+        loop, arrived, target = asyncio.get_running_loop(), asyncio.Event(), self._outbox.newest
+        if self._outbox.acknowledged >= target or timeout_s <= 0:
+            return self._outbox.acknowledged >= target
+        self.wake()
+        forget = self._outbox.tell(target, lambda: loop.call_soon_threadsafe(arrived.set))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await arrived.wait()
+        except TimeoutError:
+            return False
+        finally:
+            forget()
 
     # -- the road ----------------------------------------------------------------------------------------------------
 
@@ -200,7 +228,9 @@ class Forwarding:
             last_error=message,
             last_error_ms=self._clock.now_ms(),
         )
-        self._stopping.wait(pause_s)
+        # What the hub asked for is respected by those in a hurry, too.
+        (self._hurried if broken.retry_after_s is None else self._stopping).wait(pause_s)
+        self._hurried.clear()
 
     def _travel(self) -> None:
         """Connect, and forward until the road breaks; returns where a new epoch is to be greeted with."""

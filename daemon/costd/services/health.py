@@ -125,7 +125,6 @@ class Health:
             writer.wal_bytes(),
             RESET_BYTES,
             writer.last_commit_ms,
-            None,  # nothing is forwarded anywhere yet, so nothing waits
             newest,
             ready=not self.problems(),
         )

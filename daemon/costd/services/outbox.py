@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ class Outbox:
         self._encode = encode
         self._reader = RangeReader()
         self._moved = threading.Condition()
+        self._told: dict[object, tuple[int, Callable[[], object]]] = {}
         self._join()
         with readers.snapshot() as connection:
             self._epoch = outbox.read_epoch(connection)
@@ -145,10 +147,31 @@ class Outbox:
         with self._moved:
             return self._moved.wait_for(lambda: self.acknowledged >= number, timeout_s)
 
+    def tell(self, number: int, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback` once the hub has everything up to a number; it must be quick. What is given forgets that."""
+        ticket = object()
+        with self._moved:
+            self._told[ticket] = (number, callback)
+            self._tell()
+
+        def forget() -> None:
+            with self._moved:
+                self._told.pop(ticket, None)
+
+        return forget
+
     def _arrived(self, acknowledged: int) -> None:
         with self._moved:
             self.acknowledged = acknowledged
             self._moved.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        for ticket, (number, callback) in list(self._told.items()):
+            if self.acknowledged >= number:
+                del self._told[ticket]
+                with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody who waits
+                    callback()
 
 
 class DamagedSeal(Exception):

@@ -18,6 +18,7 @@ from costd.services.health import Health
 from costd.services.hub import Hub
 from costd.services.hub_sync import HubSync
 from costd.services.joined import Joined
+from costd.services.link import Link
 from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
@@ -57,6 +58,7 @@ class Services:
     tails: Tails
     health: Health
     quarantine: Quarantine
+    link: Link
     #: At a sidecar with a hub.
     forwarding: Forwarding | None
     joined: Joined | None

@@ -10,7 +10,9 @@ from costd.clock import Clock
 from costd.domain.access import Caller
 from costd.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from costd.domain.ids import public_id
+from costd.domain.link import AWAY, CONNECTED, FORGOTTEN, NEVER
 from costd.domain.usage import check_string
+from costd.metrics.road import SourceReading
 from costd.services.access import Access, NewKey
 from costd.store.commit import Change, Commit
 from costd.store.keys import StoredKey, append_audit, insert_key, revoke_key
@@ -29,11 +31,6 @@ from costd.store.sources import (
 
 if TYPE_CHECKING:
     from costd.store.writer import Writer
-
-NEVER = "never"
-CONNECTED = "connected"
-AWAY = "away"
-FORGOTTEN = "forgotten"
 
 #: Each organization is looked up for every batch of a source.
 MAX_ORGS = 100
@@ -159,6 +156,22 @@ class Sources:
         """Every source by name. Needs an admin of the installation's own organization; reads the ledger."""
         _require_own(caller)
         return self._reports()
+
+    def readings(self) -> Sequence[SourceReading]:
+        """Every source as metrics show it; reads the ledger."""
+        return [
+            SourceReading(
+                report.source.id,
+                report.source.name,
+                report.state,
+                report.lag_records,
+                report.stored.seen_ms,
+                report.stored.clock_skew_ms,
+                report.stored.quarantined,
+                report.stored.lost,
+            )
+            for report in self._reports()
+        ]
 
     def forget(self, caller: Caller, wanted: str) -> SourceReport:
         """Revoke the key of the source with this name or id, and wait for it no more; again is the same answer.

@@ -105,6 +105,12 @@ def read_acknowledged(connection: sqlite3.Connection) -> int:
     return int(acknowledged)
 
 
+def find_acknowledged(connection: sqlite3.Connection) -> int | None:
+    """The same; None where the ledger has never joined a hub."""
+    (acknowledged,) = connection.execute("SELECT forwarded_seq FROM ledger_state").fetchone()
+    return None if acknowledged is None else int(acknowledged)
+
+
 def read_lost(connection: sqlite3.Connection, epoch: Epoch) -> Lost | None:
     """What was lost before an epoch began."""
     row = connection.execute(

@@ -11,6 +11,7 @@ from costd.domain.errors import Invalid
 from costd.services.access import NewKey
 from costd.v1 import admin_pb2
 from costd.wire.rpc import convert
+from costd.wire.rpc.link import link_message
 from costd.wire.rpc.usage import WRITE_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class AdminService:
         services = self._services
         health = services.health.report()
         fresh = services.reports.freshness(caller)
+        link = services.link.report()
         return admin_pb2.StatusResponse(
             version=__version__,
             data_dir=str(services.config.data_dir),
@@ -91,6 +93,8 @@ class AdminService:
             http_address=self._addresses.http,
             socket_path=self._addresses.socket,
             auth=services.access.auth_required,
+            mode=services.config.mode,
+            hub=None if link is None else link_message(link),
         )
 
     def check(self, caller: Caller, _request: admin_pb2.CheckRequest) -> admin_pb2.CheckResponse:

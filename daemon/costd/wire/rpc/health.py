@@ -8,8 +8,8 @@ other check. It also has no way to end its watches, on which a shutdown would wa
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -26,23 +26,33 @@ NOT_SERVING = Response.NOT_SERVING
 SERVICE_UNKNOWN = Response.SERVICE_UNKNOWN
 
 
-class HealthService:
-    """Answers for the whole server ("") and for each of its services: they are ready together."""
+class Condition(NamedTuple):
+    """Services that are ready together, by their names ("" is the whole server), and whether they are."""
 
-    def __init__(self, services: Iterable[str], ready: Callable[[], bool]) -> None:
-        """`ready` is asked at every check; whoever watches hears of what update() is told."""
-        self._known = {"", *services}
-        self._ready_now = ready
+    services: Collection[str]
+    holds: Callable[[], bool]
+
+
+class HealthService:
+    """Answers for every service that a condition is about."""
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        """Conditions are asked at every check, and for whoever watches whenever look() is called."""
+        self._conditions = tuple(conditions)
         self._changed = threading.Condition()
-        self._is_ready = ready()
+        self._ready = self._ask()
         self._stopping = False
         self._watches = 0
 
-    def update(self, ready: bool) -> None:
-        """Tell every watcher, if this is news; returns at once, whatever they do."""
+    def look(self) -> None:
+        """Ask the conditions, and tell every watcher to whom it is news; returns at once, whatever they do."""
         with self._changed:
-            self._is_ready = ready
+            self._ready = self._ask()
             self._changed.notify_all()
+
+    def _ask(self) -> dict[str, bool]:
+        held = [(condition.services, condition.holds()) for condition in self._conditions]
+        return {service: holds for services, holds in held for service in services}
 
     def stop(self) -> None:
         """Not serving from here on: tell every watcher and end the watches."""
@@ -65,14 +75,14 @@ class HealthService:
         return exchange
 
     def _check(self, request: Any, _context: grpc.ServicerContext) -> Iterator[Any]:
-        if request.service not in self._known:
+        if request.service not in self._ready:
             raise NotFound("there is no such service here; server reflection lists them")
-        self.update(self._ready_now())
+        self.look()
         yield Response(status=self._status(request.service))
 
     def _list(self, _request: Any, _context: grpc.ServicerContext) -> Iterator[Any]:
-        self.update(self._ready_now())
-        statuses = {service: Response(status=self._status(service)) for service in self._known}
+        self.look()
+        statuses = {service: Response(status=self._status(service)) for service in self._ready}
         yield health_pb2.HealthListResponse(statuses=statuses)
 
     def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
@@ -112,6 +122,6 @@ class HealthService:
             self._changed.notify_all()
 
     def _status(self, service: str) -> Any:
-        if service not in self._known:
+        if service not in self._ready:
             return SERVICE_UNKNOWN
-        return SERVING if self._is_ready and not self._stopping else NOT_SERVING
+        return SERVING if self._ready[service] and not self._stopping else NOT_SERVING

@@ -24,6 +24,7 @@ from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.correction import CorrectionService
 from costd.wire.rpc.hub import ForwardService, no_hub
 from costd.wire.rpc.hub_sync import SyncService
+from costd.wire.rpc.link import LinkService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.prices import PricesService
@@ -43,6 +44,8 @@ QUERY = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
 HUB = hub_pb2.DESCRIPTOR.services_by_name["HubService"]
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 SERVICE_NAMES = tuple(service.full_name for service in (USAGE, QUERY, ADMIN, HUB, health.SERVICE, reflection.SERVICE))
+#: What health tells of the road to the hub; "" is the daemon as its callers know it, whom that does not concern.
+FORWARDING = "costd.forwarding"
 
 OPTIONS = (
     # A second daemon at the same port must fail, not take half of the calls.
@@ -77,13 +80,18 @@ class RpcServer:
         self._credentials = credentials
         self._pools = Pools()
         self._keyed = calls.Keyed(services.access, Patience(services.access.clock.monotonic_s))
-        self._health = health.HealthService(SERVICE_NAMES, lambda: not services.health.problems())
+        conditions = [health.Condition(("", *SERVICE_NAMES), lambda: not services.health.problems())]
+        if (forwarding := services.forwarding) is not None:
+            conditions.append(health.Condition((FORWARDING,), lambda: forwarding.is_connected))
+        self._health = health.HealthService(conditions)
         router = calls.Router(self._methods(services), self._pools.refusal)
         # A source's batches are longer than what callers may send, which is looked at message by message then.
         longest = calls.MAX_BATCH_BYTES if services.hub is not None else calls.MAX_MESSAGE_BYTES
         options = [*OPTIONS, ("grpc.max_receive_message_length", longest)]
         self._server = grpc.server(self._pools.quick, handlers=[router], options=options)
-        services.health.watch(self._health.update)
+        services.health.watch(lambda _: self._health.look())
+        if forwarding is not None:
+            forwarding.watch(lambda _: self._health.look())
 
     def start(self) -> int | None:
         """Open the door; the TCP port, None where there is none. SetupError where an address cannot be had."""
@@ -140,6 +148,7 @@ class RpcServer:
                 PricesService(services.prices, services.price_rules, services.unpriced),
                 SourcesService(services),
                 QuarantineService(services.quarantine),
+                LinkService(services.link),
             ),
             **self._hub_methods(services),
             **self._open_methods(),
@@ -183,7 +192,8 @@ class RpcServer:
             answer = getattr(next(servicer for servicer in servicers if hasattr(servicer, name)), name)
             if method.server_streaming:
                 return calls.unary_stream(method, answer, self._keyed, self._pools.long)
-            return calls.unary(method, answer, self._keyed, self._pools.read)
+            pool = self._pools.long if name == "flush" else self._pools.read
+            return calls.unary(method, answer, self._keyed, pool)
 
         there = [
             method for method in service.methods if any(hasattr(each, calls.python_name(method)) for each in servicers)

@@ -45,7 +45,7 @@ class TrackBody(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Tracked(Struct, frozen=True, gc=False, rename="camel"):
-    """A record that is on disk. `flushed` says that it is as safe as it will be: here, fsynced."""
+    """A record that is on disk. `flushed` says whether the hub has it as well; true where there is no hub."""
 
     id: str
     provider: str | None
@@ -231,13 +231,18 @@ class Health(Struct, frozen=True, rename="camel"):
 
 
 class Buffer(Struct, frozen=True, rename="camel"):
-    """Records on their way: `size` waits for the disk, `unforwarded` for a hub (there is none: 0)."""
+    """Records on their way: `size` waits for the disk, `unforwarded` for the hub.
+
+    `last_flush` is the hub's last acknowledgement or, where there is no hub, the last time records became durable.
+    """
 
     size: int
     bytes: int
     capacity: int
     capacity_bytes: int
     unforwarded: int
+    oldest_unforwarded: str | None
+    oldest_unforwarded_seconds: float | None
     last_flush: str | None
 
 
@@ -246,6 +251,29 @@ class ProviderFreshness(Struct, frozen=True, rename="camel"):
 
     last_updated: str
     data_freshness: Freshness
+
+
+class HubHealth(Struct, frozen=True, rename="camel"):
+    """The road to the hub: `state` is "connecting", "connected", "refused", "away" or "off".
+
+    `quarantined` counts records that the hub has set aside, `lost` numbers of the sequence that it will never get;
+    `clock_skew_ms` is how far this clock is behind the hub's.
+    """
+
+    address: str | None
+    state: str
+    connected_since: str | None
+    last_error: str | None
+    last_error_at: str | None
+    source: str | None
+    organization: str | None
+    version: str | None
+    clock_skew_ms: int
+    watermark: int
+    last_heard: str | None
+    sealed_bytes: int
+    quarantined: int
+    lost: int
 
 
 class TrackingErrors(Struct, frozen=True, rename="camel"):
@@ -261,6 +289,7 @@ class TrackingHealth(Struct, frozen=True, rename="camel"):
 
     status: str
     buffer: Buffer
+    hub: HubHealth | None
     data_freshness: Freshness
     last_updated: str | None
     providers: dict[str, ProviderFreshness]

@@ -7,12 +7,15 @@ import asyncio
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from costd.domain.errors import CostdError
+from costd.domain.link import LinkReport
+from costd.services.health import HealthReport
 from costd.wire.web.answers import Answer, encode, rfc3339
 from costd.wire.web.dashboard_structs import (
     Buffer,
     DatabaseHealth,
     Health,
     HealthData,
+    HubHealth,
     ProviderFreshness,
     TrackingErrors,
     TrackingHealth,
@@ -59,20 +62,16 @@ async def _ping(call: Call) -> float | None:
 
 
 async def tracking_health(call: Call) -> object:
-    """How well records get in: the buffer, freshness and what went wrong."""
+    """How well records get in and on to the hub: the buffer, freshness and what went wrong."""
     report = call.services.health.report()
+    link: LinkReport | None = await call.read(call.services.link.report)
+    unforwarded = call.services.link.problem()
     freshness = call.services.reports.freshness(call.caller)
     return call.envelope(
         TrackingHealth(
-            status="healthy" if report.ready else "unhealthy",
-            buffer=Buffer(
-                size=report.queued_records,
-                bytes=report.queued_bytes,
-                capacity=report.queue_max_records,
-                capacity_bytes=report.queue_max_bytes,
-                unforwarded=0,
-                last_flush=None if report.last_commit_ms is None else rfc3339(report.last_commit_ms),
-            ),
+            status="unhealthy" if not report.ready else "degraded" if unforwarded else "healthy",
+            buffer=_buffer(report, link, call.services.clock.now_ms()),
+            hub=None if link is None else _hub(link),
             data_freshness=freshness.overall,
             last_updated=None if freshness.newest_ms is None else rfc3339(freshness.newest_ms),
             providers={
@@ -84,9 +83,46 @@ async def tracking_health(call: Call) -> object:
                 rejected_records=report.rejected,
                 last_error=report.last_error or None,
             ),
-            problems=list(report.problems),
+            problems=[*report.problems, *filter(None, [unforwarded])],
         )
     )
+
+
+def _buffer(report: HealthReport, link: LinkReport | None, now_ms: int) -> Buffer:
+    oldest_ms = None if link is None else link.oldest_unforwarded_ms
+    return Buffer(
+        size=report.queued_records,
+        bytes=report.queued_bytes,
+        capacity=report.queue_max_records,
+        capacity_bytes=report.queue_max_bytes,
+        unforwarded=0 if link is None else link.unforwarded_records,
+        oldest_unforwarded=_moment(oldest_ms),
+        oldest_unforwarded_seconds=None if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
+        last_flush=_moment(report.last_commit_ms if link is None else link.acknowledged_ms),
+    )
+
+
+def _hub(link: LinkReport) -> HubHealth:
+    return HubHealth(
+        address=link.address or None,
+        state=link.state,
+        connected_since=_moment(link.connected_ms),
+        last_error=link.last_error or None,
+        last_error_at=_moment(link.last_error_ms),
+        source=link.source or None,
+        organization=link.organization or None,
+        version=link.hub_version or None,
+        clock_skew_ms=link.clock_skew_ms,
+        watermark=link.watermark,
+        last_heard=_moment(link.heard_ms),
+        sealed_bytes=link.sealed_bytes,
+        quarantined=link.quarantined,
+        lost=link.lost,
+    )
+
+
+def _moment(at_ms: int | None) -> str | None:
+    return None if at_ms is None else rfc3339(at_ms)
 
 
 async def metrics(call: Call) -> object:

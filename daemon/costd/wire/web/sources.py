@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from costd.services.sources import CONNECTED, SourceReport, sources_of
+from costd.domain.link import CONNECTED
+from costd.services.sources import SourceReport, sources_of
 from costd.wire.web.answers import Envelope, rfc3339
 from costd.wire.web.route import Call, Route
 

@@ -23,6 +23,9 @@ from costd.wire.web.moments import parse_timestamp
 from costd.wire.web.route import DOOR, Call
 from costd.wire.web.zones import parse_query_day, parse_zone, zone_name
 
+#: How long `flush` waits for the hub's acknowledgement; the record is on disk by then.
+FLUSH_S = 5.0
+
 #: The domain's names of fields → this surface's.
 FIELD_NAMES = {
     "user": "userId",
@@ -39,7 +42,7 @@ FIELD_NAMES = {
 
 
 async def track(call: Call) -> object:
-    """Record one call; answered when it is on disk, whether `flush` was asked for or not."""
+    """Record one call; answered when it is on disk, and with `flush` after a while for the hub to have it as well."""
     sent: TrackBody = call.body
     check_currency(sent.currency, "currency")
     counts = {
@@ -50,6 +53,7 @@ async def track(call: Call) -> object:
     usage = _usage_of(sent, counts, record_id(sent.request_id, call.idempotency_key, "requestId"))
     call.handed_over = True
     receipt = await call.services.metering.record(call.caller, usage, DOOR)
+    flushed = await call.services.link.flushed(FLUSH_S if sent.flush else 0)
     return call.envelope(
         Tracked(
             id=receipt.event_id,
@@ -60,8 +64,7 @@ async def track(call: Call) -> object:
             cached_tokens=counts["cache_read_tokens"],
             cost=money_or_null(receipt.cost_nano),
             timestamp=rfc3339(receipt.at_ms),
-            # An answer means fsynced, and there is no hub whose acknowledgement could be waited for.
-            flushed=True,
+            flushed=flushed,
             request_id=receipt.request_id or None,
             duplicate=receipt.duplicate,
             warnings=receipt.warnings,
