@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,10 +121,7 @@ class Core:
             access = Access(
                 self.writer, self.readers, clock, membership, auth_required=config.auth, local_token=local_token
             )
-            with self.readers.snapshot(unbounded=True) as connection:
-                labels = config.metrics.labels
-                metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
-                metrics.adjusted(load_adjustments(connection))
+            self._load_metrics(metrics, config.metrics.labels)
             metrics.read_price_version_from(lambda: prices.version)
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
@@ -171,6 +168,11 @@ class Core:
             if self.writer.damaged:
                 raise damaged(path, self.writer.last_error) from error
             raise
+
+    def _load_metrics(self, metrics: Metrics, labels: Sequence[str]) -> None:
+        with self.readers.snapshot(unbounded=True) as connection:
+            metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
+            metrics.adjusted(load_adjustments(connection))
 
     def _sources(self, config: Config, access: Access, clock: Clock) -> Sources | None:
         if config.mode != HUB:
