@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
-from members import Launch, audit, join, lets_in, link, listed_keys, make_key, revoke
+from members import Launch, audit, join, lets_in, link, listed_keys, make_key, make_source, revoke
 
 from callers import stubs
 from costd.v1 import prices_pb2
-from harness import Daemon, until
+from harness import Daemon, costd, until
 
 
 def copy_of(daemon: Daemon) -> sqlite3.Connection:
@@ -93,3 +94,25 @@ def test_a_key_that_was_only_missing_comes_back_with_the_hub_that_knows_it(launc
         put_back(hub, copy)
         hub = launch(f"--grpc-listen={address}", name="hub", command="hub")
         until(lambda works=works: lets_in(sidecar, key.secret) == works, f"the key's working to be {works}", 60)
+
+
+def test_a_hub_that_costd_restore_put_back_is_another_one_even_if_it_has_overtaken_itself(
+    launch: Launch, tmp_path: Path
+) -> None:
+    hub = launch(name="hub", command="hub")
+    sidecar = join(launch, hub, "web-1", "default")
+    data, backup = ("--data-dir", str(hub.data_dir)), tmp_path / "backup.db"
+    assert costd("backup", str(backup), *data).returncode == 0
+    lost = make_key(hub, name="lost")
+    until(lambda: lets_in(sidecar, lost.secret), "the key to work")
+    address = hub.grpc
+    assert sidecar.stop() == 0
+    assert hub.stop() == 0
+    done = costd("restore", str(backup), "--yes", *data)
+    assert done.returncode == 0, done.stderr
+    hub = launch(f"--grpc-listen={address}", name="hub", command="hub")
+    later = [make_key(hub, name=f"later {number}") for number in range(3)]
+    key = make_source(hub, "web-2", "default")
+    sidecar = launch(f"--hub={address}", name="web-1", env={"COSTD_HUB_KEY": key})
+    until(lambda: lets_in(sidecar, later[-1].secret), "the newest key to work")
+    until(lambda: not lets_in(sidecar, lost.secret), "the lost key to be gone")

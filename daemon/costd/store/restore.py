@@ -13,6 +13,7 @@ from typing import NamedTuple
 from costd.domain.errors import CostdError, DamagedDatabase
 from costd.store import restored
 from costd.store.backup import Told, reported, require_room
+from costd.store.hub_state import EPOCH_BYTES
 from costd.store.ledger_file import Contents, Stopped, contents, faults, opened
 from costd.store.lock import LOCK_NAME
 from costd.store.part_file import Part, part_file
@@ -54,6 +55,8 @@ def restore(backup: Path, database: Path, now_ms: int, *, told: Told, stopped: C
         held = _proved(backup, part.path, stopped)
         if stopped():
             raise Stopped
+        _renew_lineage(part.path)
+        part.sync()
         restored.decide(part.path, database, now_ms)
         return Restored(held, size, restored.finish(database))
 
@@ -112,3 +115,10 @@ def _proved(backup: Path, copy: Path, stopped: Callable[[], bool]) -> Contents:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise DamagedDatabase(f"{backup} does not hold ({found[0]}{more}); nothing was changed, try an earlier backup")
     return held
+
+
+def _renew_lineage(copy: Path) -> None:
+    """A hub's ledger that goes back in time is another one: its sources tell it what it lacks, and are told all."""
+    with contextlib.closing(sqlite3.connect(copy)) as connection, connection:
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'hub_state'").fetchone():
+            connection.execute("UPDATE hub_state SET epoch = randomblob(?)", (EPOCH_BYTES,))
