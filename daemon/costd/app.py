@@ -153,8 +153,8 @@ class Core:
                 hub_sync=self._hub_sync(sources, hub, health, access, prices),
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else self._forwarding(config, clock, metrics)),
-                link=Link(forwarding, self.readers, clock, health),
                 joined=(joined := None if local_token else self._joined(config, access, prices, membership)),
+                link=Link(forwarding, joined, self.readers, clock, health),
             )
             metrics.read_link_from(self.services.link.report)
             retention = RetentionLimits(

@@ -73,9 +73,12 @@ class HubSync:
         prices: Prices,
         sources: Sources,
         health: Health,
-        orders: Mapping[str, Callable[[str], object]],
+        orders: Mapping[str, Callable[[str, str], object]],
     ) -> None:
-        """`orders` carry out what sources want done with what was set aside, by the names of these orders."""
+        """`orders` carry out what sources want done with what was set aside, by the names of these orders.
+
+        They take the id of it, and the key of whoever wants it done.
+        """
         self.writer = writer
         self.readers = readers
         self.clock = access.clock
@@ -251,16 +254,16 @@ class SourceStream:
         with self._hub.readers.snapshot() as connection:
             if not synced_news.is_of_source(connection, self._source.id, quarantine_id):
                 return
-        carry_out = self._hub.orders.get(order)
         try:
-            if carry_out is not None:
-                carry_out(quarantine_id)
+            if (carry_out := self._hub.orders.get(order)) is None:
+                raise Invalid("orders", f'"{order[:32]}" is none that this hub knows')
+            carry_out(quarantine_id, self._source.key_id)
         except Unavailable:
             raise
         except Refused as refusal:
-            _log.warning("a source's order was not carried out: %s", refusal.message, extra={"order": order})
-        change = Change(lambda commit: synced_news.tell_again(commit, quarantine_id))
-        self._hub.writer.submit(change).wait(_WRITE_TIMEOUT_S)
+            _log.warning("a source's order was not carried out: %s", refusal.message, extra={"order": order[:32]})
+            change = Change(lambda commit: synced_news.tell_again(commit, quarantine_id))
+            self._hub.writer.submit(change).wait(_WRITE_TIMEOUT_S)
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 

@@ -93,8 +93,8 @@ class Joined:
         #: Ids of the hub's keys in the whole state that is being told; None while it is not.
         self._ids: set[str] | None = None
         self._heard_stored_ms = 0
-        #: What went wrong last, in words; "" while the hub is connected.
-        self.last_error = ""
+        #: What went wrong last, in words, and when (UTC milliseconds); "" while the hub is connected.
+        self.trouble: tuple[str, int | None] = ("", None)
         with readers.snapshot() as connection:
             link = read_link(connection)
         self._heard_ms = None if link is None else link.heard_ms
@@ -137,12 +137,12 @@ class Joined:
         pause_s = self._backoff.next_s(broken.retry_after_s)
         message = str(broken)
         _log.log(
-            logging.DEBUG if message == self.last_error else logging.WARNING,
+            logging.DEBUG if message == self.trouble[0] else logging.WARNING,
             "keys, catalog and prices of the hub are as they were last heard: %s",
             message,
             extra={"hub": self._membership.address, "again_s": round(pause_s, 1)},
         )
-        self.last_error = message
+        self.trouble = (message, self._clock.now_ms())
         self._stopping.wait(pause_s)
 
     def _travel(self) -> None:
@@ -175,7 +175,7 @@ class Joined:
 
     def _take(self, news: News) -> None:
         """Take over what the hub says: on disk first, then in memory."""
-        self.last_error = ""
+        self.trouble = ("", None)
         self._heard_ms = now_ms = self._clock.now_ms()
         if not news.is_empty:
             news = self._checked(news)

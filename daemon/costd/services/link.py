@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from costd.clock import Clock
     from costd.services.forwarding import Forwarding
     from costd.services.health import Health
+    from costd.services.joined import Joined
     from costd.store.reader import Readers
 
 #: A flush holds a thread; longer than this nobody waits for one.
@@ -30,9 +31,12 @@ class Flushed(NamedTuple):
 class Link:
     """Speaks of the road, whether or not this process travels it."""
 
-    def __init__(self, forwarding: Forwarding | None, readers: Readers, clock: Clock, health: Health) -> None:
-        """`forwarding` is None where no hub is configured, and in a process that serves one command."""
+    def __init__(
+        self, forwarding: Forwarding | None, joined: Joined | None, readers: Readers, clock: Clock, health: Health
+    ) -> None:
+        """`forwarding` and `joined` are None where no hub is configured, and in a process that serves one command."""
         self._forwarding = forwarding
+        self._joined = joined
         self._readers = readers
         self._clock = clock
         self._health = health
@@ -40,7 +44,7 @@ class Link:
     def report(self) -> LinkReport | None:
         """How it stands; None where this ledger has no hub. Reads the ledger."""
         if self._forwarding is not None:
-            return self._forwarding.report()
+            return self._with_sync(self._forwarding.report())
         with self._readers.snapshot() as connection:
             acknowledged = find_acknowledged(connection)
             if acknowledged is None:
@@ -61,6 +65,15 @@ class Link:
             quarantined=quarantined,
             lost=lost,
         )
+
+    def _with_sync(self, report: LinkReport) -> LinkReport:
+        """The report, with what is known of the way back."""
+        if self._joined is None:
+            return report
+        problem, at_ms = self._joined.trouble
+        if problem and not report.last_error:
+            report = report._replace(last_error=problem, last_error_ms=at_ms)
+        return report._replace(heard_ms=self._joined.heard())
 
     def problem(self) -> str:
         """Why nothing is forwarded now, with the hub's own sentence; "" where it is, or where there is no hub."""
@@ -84,7 +97,7 @@ class Link:
         while not (arrived := self._forwarding.wait_for(target, _LOOK_S)):
             if self._clock.monotonic_s() >= until_s or self._health.stops_within(0):
                 break
-        report = self._forwarding.report()
+        report = self._with_sync(self._forwarding.report())
         return Flushed(arrived, "" if arrived else self.problem() or _not_in_time(report, timeout_s), report)
 
     async def flushed(self, timeout_s: float) -> bool:
