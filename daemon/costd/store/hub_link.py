@@ -40,8 +40,7 @@ def meet_hub(commit: Commit, source: str, organization: str) -> HubLink:
     connection.execute(
         "INSERT INTO hub_link (id, joined_ms, heard_ms, source, organization, hub_epoch, sync_epoch, keys_version, "
         "catalog_version, prices_version, quarantine_version) VALUES (1, ?, ?, ?, ?, x'', x'', 0, 0, 0, 0) "
-        "ON CONFLICT DO UPDATE SET heard_ms = excluded.heard_ms, source = excluded.source, "
-        "organization = excluded.organization",
+        "ON CONFLICT DO UPDATE SET source = excluded.source, organization = excluded.organization",
         (commit.now_ms, commit.now_ms, source, organization),
     )
     link = read_link(connection)
