@@ -135,7 +135,7 @@ LIES: dict[str, Callable[[hub_pb2.ForwardContent], None]] = {
     "events.seq": lambda content: content.events.seq.__setitem__(0, 2),
     "events.extra": lambda content: content.events.extra.append("{}"),
     "events.extra_at": lambda content: content.events.MergeFrom(hub_pb2.ForwardEvents(extra=["{}"], extra_at=[2])),
-    "events.request_seq": lambda content: content.events.request_seq.append(1),
+    "events.fingerprints": lambda content: content.events.request_seq.append(1),
     "series.organization": lambda content: setattr(content.series[0], "organization", 1),
     "commits": lambda content: content.commits.items.__setitem__(0, 3),
     "adjustments.amounts": lambda content: content.adjustments.add(seq=1) and None,

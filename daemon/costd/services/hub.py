@@ -258,7 +258,7 @@ class Hub:
     def retry(self, quarantine_id: str, actor: str = "") -> Counter[str]:
         """Try again to take over what was set aside; the outcomes: kept, or duplicate where another source had it.
 
-        Raises NotFound where it is not held, Conflict where it is refused again; nothing is changed then.
+        Raises NotFound where it is not held, Conflict where any of it is refused again, which stays where it is.
         """
 
         def apply(commit: Commit) -> Counter[str]:
@@ -269,11 +269,11 @@ class Hub:
             source = sources[row.source_id]
             sender = Sender(source.id, {name: org_id for org_id, name in source.orgs}, row.epoch)
             outcomes = forwarded.retry(commit, sender, self._read_again(row), (row.first_seq, row.last_seq))
-            if outcomes["quarantined"]:
-                raise Conflict(f"it is refused again: {row.reason}; nothing was changed")
-            # Where another source has brought all of it, it is to have no effect at its own either, as if dropped.
-            is_elsewhere = outcomes["duplicate"] == row.last_seq - row.first_seq + 1
-            settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor)
+            # Nothing may be raised from here on: what was applied is in the sums of this transaction.
+            if not outcomes["quarantined"]:
+                # Where another source has brought it, it is to have no effect at its own either, as if dropped.
+                is_elsewhere = outcomes["duplicate"] and not outcomes["kept"]
+                settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor)
             return outcomes
 
         try:
@@ -284,6 +284,10 @@ class Hub:
             _log.exception("what was set aside cannot be applied", extra={"id": quarantine_id})
             raise Conflict(f"it cannot be applied: {type(error).__name__}; nothing was changed") from None
         self._metrics.hub.counted(outcomes)
+        if outcomes["quarantined"]:
+            raise Conflict(
+                f"{outcomes['quarantined']} records of it are refused again, for the reason they are held for"
+            )
         return outcomes
 
     def drop(self, quarantine_id: str, actor: str = "") -> None:
