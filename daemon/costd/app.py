@@ -114,7 +114,7 @@ class Core:
         )
         self.writer.start()
         try:
-            self.readers = Readers(path, clock)
+            self._open_readers(path, clock)
             config = settled_mode(config, self.readers, offline=bool(local_token))
             membership = self._membership(config)
             prices = Prices(self.writer, self.readers, clock, installed, membership)
@@ -169,6 +169,11 @@ class Core:
                 raise damaged(path, self.writer.last_error) from error
             raise
 
+    def _open_readers(self, path: Path, clock: Clock) -> None:
+        self.readers = Readers(path, clock)
+        # Apart, so that no report holds up a revocation on its way.
+        self.sync_readers = Readers(path, clock)
+
     def _load_metrics(self, metrics: Metrics, labels: Sequence[str]) -> None:
         with self.readers.snapshot(unbounded=True) as connection:
             metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
@@ -196,7 +201,7 @@ class Core:
         if sources is None or hub is None:
             return None
         orders = {"retry": hub.retry, "drop": hub.drop}
-        return HubSync(self.writer, self.readers, access, prices, sources, health, orders)
+        return HubSync(self.writer, self.sync_readers, access, prices, sources, health, orders)
 
     def _joined(self, config: Config, access: Access, prices: Prices, membership: Membership) -> Joined | None:
         if config.hub.address is None:
@@ -206,7 +211,7 @@ class Core:
 
         return Joined(
             self.writer,
-            self.readers,
+            self.sync_readers,
             access,
             prices,
             membership,
@@ -255,6 +260,7 @@ class Core:
             _log.warning("could not write down when keys were used: %s", error)
         stopped = self.writer.stop(timeout_s)
         self.readers.close()
+        self.sync_readers.close()
         self._lock.release()
         return stopped
 

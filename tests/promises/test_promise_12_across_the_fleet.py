@@ -128,7 +128,7 @@ def test_a_stranger_is_told_nothing(hub: Daemon) -> None:
 
 
 def test_a_sidecar_is_no_hub(daemon: Daemon) -> None:
-    with sync(daemon, daemon.admin_key) as (answers, _):
+    with sync(daemon, daemon.key("source", role="source")) as (answers, _):
         error = refusal_of(lambda: next(answers))
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert "sidecar, not a hub" in error.details()

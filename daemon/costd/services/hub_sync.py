@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from costd import __version__
 from costd.domain.access import Caller
@@ -51,6 +51,8 @@ MAX_ITEMS = 2_000
 _WRITE_TIMEOUT_S = 30.0
 #: Behind every id there is.
 _LAST = "\x7f"
+
+_Made = TypeVar("_Made")
 
 _log = logging.getLogger(__name__)
 
@@ -196,8 +198,7 @@ class SourceStream:
     def meet(self, standing: Standing, first: Upward) -> None:
         """Take down where the source stands, after what it knows of revoked keys: those must not come to life here."""
         self.hear(first)
-        meeting = Change(lambda commit: self._met(commit, standing))
-        current: HubState = self._hub.writer.submit(meeting).wait(_WRITE_TIMEOUT_S)
+        current: HubState = self._write(lambda commit: self._met(commit, standing))
         self._hub.look()
         self._tables = {standing.price_list}
         self._is_whole = standing.hub_epoch != current.epoch
@@ -217,14 +218,21 @@ class SourceStream:
     def listen(self, upward: Iterator[Upward]) -> None:
         """Take what the source tells until it ends; runs in a thread of its own."""
         try:
-            for message in upward:
+            while (message := self._next(upward)) is not None:
                 self.hear(message)
-        except Refused as refusal:
-            self._error = refusal
-        except Exception as error:  # the call is over: grpcio's iterator says so in several ways
-            _log.debug("a source's stream ended: %s", type(error).__name__)
+        except Exception as error:
+            self._error = error
         self._ended = True
         self.wake()
+
+    def _next(self, upward: Iterator[Upward]) -> Upward | None:
+        try:
+            return next(upward, None)
+        except Refused:
+            raise
+        except Exception as error:  # the call is over: grpcio's iterator says so in several ways
+            _log.debug("a source's stream ended: %s", type(error).__name__)
+            return None
 
     def hear(self, message: Upward) -> None:
         """Take down one message."""
@@ -232,8 +240,7 @@ class SourceStream:
         if message.revocations:
             self._learn(message.revocations)
         if message.clock_skew_ms:
-            change = Change(lambda commit: synced_news.note_skew(commit, self._source.id, message.clock_skew_ms))
-            self._hub.writer.submit(change).wait(_WRITE_TIMEOUT_S)
+            self._write(lambda commit: synced_news.note_skew(commit, self._source.id, message.clock_skew_ms))
         for quarantine_id, order in message.orders.items():
             self._carry_out(quarantine_id, order)
 
@@ -245,8 +252,7 @@ class SourceStream:
             for key in keys:
                 self._hub.access.take_over(key)
 
-        learned: list[StoredKey] = self._hub.writer.submit(Change(apply, after)).wait(_WRITE_TIMEOUT_S)
-        if learned:
+        if self._write(apply, after):
             _log.warning("a source knew of keys that are revoked", extra={"source": self._source.name})
 
     def _carry_out(self, quarantine_id: str, order: str) -> None:
@@ -262,8 +268,12 @@ class SourceStream:
             raise
         except Refused as refusal:
             _log.warning("a source's order was not carried out: %s", refusal.message, extra={"order": order[:32]})
-            change = Change(lambda commit: synced_news.tell_again(commit, quarantine_id))
-            self._hub.writer.submit(change).wait(_WRITE_TIMEOUT_S)
+            self._write(lambda commit: synced_news.tell_again(commit, quarantine_id))
+
+    def _write(self, apply: Callable[[Commit], _Made], after: Callable[[Any], None] | None = None) -> _Made:
+        """Write in the turn of what must go on while callers are turned away: each stream does one thing at a time."""
+        made: _Made = self._hub.writer.submit(Change(apply, after, bounded=False)).wait(_WRITE_TIMEOUT_S)
+        return made
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
