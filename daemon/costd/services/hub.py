@@ -268,12 +268,14 @@ class Hub:
                 raise _not_held(quarantine_id)
             source = sources[row.source_id]
             sender = Sender(source.id, {name: org_id for org_id, name in source.orgs}, row.epoch)
-            outcomes = forwarded.retry(commit, sender, self._read_again(row), (row.first_seq, row.last_seq))
+            held, window = self._read_again(row), (row.first_seq, row.last_seq)
+            outcomes = forwarded.retry(commit, sender, held, window)
             # Nothing may be raised from here on: what was applied is in the sums of this transaction.
             if not outcomes["quarantined"]:
-                # Where another source has brought it, it is to have no effect at its own either, as if dropped.
+                # What another source has brought is to have no effect at its own either, as if it were dropped.
                 is_elsewhere = outcomes["duplicate"] and not outcomes["kept"]
-                settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor)
+                gone = forwarded.uncounted(commit, held, window)
+                settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor, gone)
             return outcomes
 
         try:
@@ -294,11 +296,20 @@ class Hub:
         """Give up what was set aside: it counts nowhere from now on. Raises NotFound where it is not held."""
 
         def apply(commit: Commit) -> None:
-            if find_held(commit.connection, quarantine_id) is None:
+            row = find_held(commit.connection, quarantine_id)
+            if row is None:
                 raise _not_held(quarantine_id)
-            settle_quarantined(commit, quarantine_id, DROPPED, actor)
+            settle_quarantined(commit, quarantine_id, DROPPED, actor, self._uncounted(commit, row))
 
         self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
+
+    def _uncounted(self, commit: Commit, row: Held) -> list[tuple[int, int]]:
+        """The numbers of what was set aside that do not count here: between them may be some that do."""
+        window = (row.first_seq, row.last_seq)
+        try:
+            return forwarded.uncounted(commit, self._read_again(row), window)
+        except Conflict:  # it cannot be read, so nothing of it is here
+            return [window]
 
     def _read_again(self, row: Held) -> Range:
         try:

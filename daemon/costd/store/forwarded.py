@@ -130,6 +130,21 @@ def retry(commit: Commit, sender: Sender, held: Range, window: tuple[int, int]) 
     return Counter(kept=fates.kept, duplicate=len(fates.duplicates), quarantined=len(fates.unfit))
 
 
+def uncounted(commit: Commit, held: Range, window: tuple[int, int]) -> list[tuple[int, int]]:
+    """Numbers of a range in a window of them, as (first, last), whose record or month entry is not here as theirs."""
+    there = _held_commits(commit, held.commits)
+    here: set[int] = set()
+    for span in held.commits:
+        if span.id in there:
+            here.update(_records_of(commit, span, there[span.id]))
+    for entry in held.entries:
+        if commit.connection.execute("SELECT 1 FROM month_entry WHERE id = ?", (entry.id,)).fetchone():
+            here.add(entry.seq)
+    numbers = (*held.events.seq, *(entry.seq for entry in held.entries))
+    missing = {seq: "not here" for seq in numbers if window[0] <= seq <= window[1] and seq not in here}
+    return [(first, last) for first, last, _ in runs(missing)]
+
+
 def _apply(commit: Commit, sender: Sender, sealed: Sealed, held: Range, *, is_first: bool) -> Applied:
     reasons = unfit(held, _foreign(held, sender.orgs))
     layout = _Layout(commit, held, sender, is_first=is_first)
@@ -215,15 +230,17 @@ class _Layout:
                 self.taken.update(range(span.first, span.last + 1))
             else:
                 self.places.append((span.first, here))
-                self._note_records(commit, span, here)
+                self.taken.update(_records_of(commit, span, here))
         # Ids outlast their records' own time too, which is ahead of ours where the source's clock is.
         latest_ms = min(max(held.events.at_ms, default=0), commit.now_ms + MAX_AHEAD_MS)
         self.places += commit.adopt(new, max(commit.now_ms, latest_ms))
         self.places.sort()
 
-    def _note_records(self, commit: Commit, span: CommitSpan, here: int) -> None:
-        rows = commit.connection.execute("SELECT seq FROM event WHERE seq >= ? AND seq < ?", (here, here + span.items))
-        self.taken.update(seq - here + span.first for (seq,) in rows)
+
+def _records_of(commit: Commit, span: CommitSpan, here: int) -> list[int]:
+    """The source's numbers of the records that are here of a commit which begins at `here`."""
+    rows = commit.connection.execute("SELECT seq FROM event WHERE seq >= ? AND seq < ?", (here, here + span.items))
+    return [seq - here + span.first for (seq,) in rows]
 
 
 def _held_commits(commit: Commit, spans: Sequence[CommitSpan]) -> dict[int, int]:
