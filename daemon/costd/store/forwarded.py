@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -77,7 +77,8 @@ def receive_unread(commit: Commit, sender: Sender, sealed: Sealed, held: Range |
         return verdict
     records = held.records if held is not None else 0
     applied = Applied(sealed.last, sealed.seal, outcomes=Counter(quarantined=records))
-    applied.set_aside = [_keep_apart(commit, sender, sealed, held, (sealed.first, sealed.last, reason))]
+    prices = _prices(held, held.events.seq) if held is not None else {}
+    applied.set_aside = [_keep_apart(commit, sender, sealed, prices, (sealed.first, sealed.last, reason))]
     _take_down(commit, sender, sealed, applied, None)
     return applied
 
@@ -160,7 +161,7 @@ def _apply(commit: Commit, sender: Sender, sealed: Sealed, held: Range, *, is_fi
         repeated=held.records - fates.kept - len(fates.duplicates) - len(fates.unfit),
     )
     applied.set_aside = [SetAside(first, last) for first, last, _ in runs(dict.fromkeys(fates.duplicates, "duplicate"))]
-    applied.set_aside += [_keep_apart(commit, sender, sealed, held, run) for run in _few(fates)]
+    applied.set_aside += [_keep_apart(commit, sender, sealed, _prices(held, fates.unfit), run) for run in _few(fates)]
     return applied
 
 
@@ -171,15 +172,19 @@ def _few(fates: Fates) -> Sequence[tuple[int, int, str]]:
     return [(found[0][0], found[-1][1], f"{len(fates.unfit)} records, the first of them: {found[0][2]}")]
 
 
+def _prices(held: Range, numbers: Collection[int]) -> dict[int, int]:
+    """{number: cost} of these records, in bounds and 0 where it is not known."""
+    said = zip(held.events.seq, held.events.cost_nano, strict=True)
+    return {seq: min(max(cost, 0), MAX_RECORD_NANO) for seq, cost in said if seq in numbers}
+
+
 def _keep_apart(
-    commit: Commit, sender: Sender, sealed: Sealed, held: Range | None, run: tuple[int, int, str]
+    commit: Commit, sender: Sender, sealed: Sealed, prices: Mapping[int, int], run: tuple[int, int, str]
 ) -> SetAside:
-    """Keep records in quarantine."""
+    """Keep those of `prices` ({number: cost}) in a run of numbers in quarantine; between them may be others."""
     first, last, reason = run
-    said = zip(held.events.seq, held.events.cost_nano, strict=True) if held is not None else ()
-    costs = [cost for seq, cost in said if first <= seq <= last]
-    known = [min(max(cost, 0), MAX_RECORD_NANO) for cost in costs]
-    told = SetAside(first, last, public_id(commit.now_ms), reason, len(costs), sum(known))
+    costs = [cost for seq, cost in prices.items() if first <= seq <= last]
+    told = SetAside(first, last, public_id(commit.now_ms), reason, len(costs), sum(costs))
     insert_quarantined(
         commit,
         Held(
