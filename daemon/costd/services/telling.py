@@ -52,6 +52,8 @@ class Telling:
         self._closed = threading.Event()
         self._heard_s = clock.monotonic_s()
         self._skew_ms = self._told_skew_ms = 0
+        #: The source that this end's copy is of, "" where there is none.
+        self.copy_of = ""
         #: When keys were last told to have been used, and when they were told of; what was told of the quarantine.
         self._told_uses: dict[str, tuple[int, int]] = {}
         self._told_orders: dict[str, str] = {}
@@ -87,6 +89,7 @@ class Telling:
         price_list = self._prices.state.list.digest
         if link is None:
             return Upward(Standing(b"", Versions(), price_list))
+        self.copy_of = link.source if link.sync_epoch else ""
         versions = Versions(link.keys_version, link.catalog_version, link.prices_version, link.quarantine_version)
         return Upward(Standing(link.sync_epoch, versions, price_list), revocations=revocations)
 
