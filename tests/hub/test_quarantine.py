@@ -125,3 +125,22 @@ def test_many_that_are_set_aside_between_others_are_counted_alone(tmp_path: Path
     assert hub.query("SELECT DISTINCT state, content FROM quarantine") == [("dropped", None)]
     for node in (first, second, hub):
         node.close()
+
+
+def test_what_was_dropped_before_its_source_heard_of_it_is_told_after_that(tmp_path: Path) -> None:
+    clock = ManualClock(NOW_MS)
+    hub = HubNode(tmp_path / "hub", clock)
+    first, second = (SourceNode(tmp_path / name, clock, name) for name in ("a", "b"))
+    first.record("twice", cost=1)
+    first.forward(hub)
+    second.record("twice", cost=2)
+    second.forward(hub, heard=lambda: False)
+    [(id_,)] = hub.query("SELECT id FROM quarantine")
+    hub.hub.drop(id_)
+    [(version,)] = hub.query("SELECT version FROM quarantine")
+    assert second.query("SELECT count(*) FROM quarantine") == [(0,)]
+    second.forward(hub)
+    assert second.query("SELECT id, state FROM quarantine") == [(id_, "held")]
+    assert hub.query("SELECT version > ? FROM quarantine", version) == [(1,)]
+    for node in (first, second, hub):
+        node.close()

@@ -17,7 +17,7 @@ from costd.store import forwarded, source_epochs
 from costd.store.commit import Change, Commit
 from costd.store.forwarded import Applied, Gap, OtherLineage, Sender, Verdict
 from costd.store.hub_state import ensure_hub_state, renew_hub_epoch
-from costd.store.quarantine import APPLIED, DROPPED, Held, find_held, settle_quarantined
+from costd.store.quarantine import APPLIED, DROPPED, Held, find_held, settle_quarantined, tell_settled_again
 from costd.store.sources import KnownSource, load_sources, note_forwarded, touch_source
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Hub:
         if is_known:
             source_epochs.heard(commit, source.id, stand.epoch, stand.acknowledged)
             told = source_epochs.to_be_told(connection, source.id, stand.epoch, stand.acknowledged)
+            tell_settled_again(commit, [each.quarantine_id for each in told if each.quarantine_id])
         is_cloned = mark is not None and hello.reconnects and mark.incarnation != hello.incarnation
         if not is_cloned:
             source_epochs.begin_mark(commit, source.id, stand.epoch, hello.incarnation)

@@ -101,6 +101,18 @@ def settle_quarantined(commit: Commit, id_: str, state: str, actor: str, uncount
     append_audit(commit, OWN_ORG, actor, f"quarantine.{state}", id_, {})
 
 
+def tell_settled_again(commit: Commit, ids: Sequence[str]) -> None:
+    """Tell a source once more what became of those that are settled: it hears only now that they were set aside."""
+    settled = commit.connection.execute(
+        "SELECT id FROM quarantine WHERE id IN (SELECT value FROM json_each(?)) AND state <> ?", (json.dumps(ids), HELD)
+    ).fetchall()
+    if settled:
+        version = next_quarantine_version(commit)
+        commit.connection.executemany(
+            "UPDATE quarantine SET version = ? WHERE id = ?", [(version, *row) for row in settled]
+        )
+
+
 def order_settling(commit: Commit, id_: str, action: str, actor: str) -> None:
     """Note at the source what is to be done with what the hub holds, until the hub has heard of it."""
     commit.connection.execute("UPDATE quarantine SET ordered = ? WHERE id = ?", (action, id_))
