@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -203,3 +205,21 @@ def test_promise_15_a_daemon_without_a_hub_knows_nothing_of_forwarding(launch: L
     asked = costd("health", "--service", FORWARDING, "--json", "--data-dir", str(daemon.data_dir))
     assert json.loads(asked.stdout)["status"] == "UNREACHABLE"
     assert "costd_hub_connected" not in {line.split()[0] for line in Page.of(daemon).text.splitlines()}
+
+
+def test_promise_15_who_waits_for_a_deaf_hub_holds_up_nobody_and_no_stop(launch: Launch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf, ThreadPoolExecutor(40) as pool:  # takes calls, says nothing
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        sidecar = launch(f"--hub={address}", env={"COSTD_HUB_KEY": "ct_live_" + "A" * 43})
+        flushing = pool.submit(flush, sidecar, "--timeout=60")
+        tracked = [pool.submit(track, sidecar, number) for number in range(30)]
+        until(lambda: summed(sidecar)[0] == 30, "all of them to be kept")
+        began_s = time.monotonic()
+        assert sidecar.client.get("/api/tokens").status_code == 200
+        assert Told(sidecar).states == {"connecting"}
+        assert time.monotonic() - began_s < 4, "reads do not wait with them"
+        assert [each.result()["flushed"] for each in tracked] == [False] * 30
+        began_s = time.monotonic()
+        assert sidecar.stop() == 0
+        assert time.monotonic() - began_s < 8
+        assert flushing.result()[0] in {1, 3}
