@@ -158,6 +158,8 @@ class Joined:
                 telling.heard(news.time_ms - self._clock.now_ms())
                 self._take(news)
             raise LinkBroken("the hub has ended the stream")
+        except LinkBroken as error:
+            raise LinkBroken(telling.broken) if telling.broken else error from None
         finally:
             telling.close()
             road.close()
