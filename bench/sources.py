@@ -1,5 +1,6 @@
 """The load of a fleet: many sources that each forward a sealed batch a second, by a timetable, and time the answers.
 
+Each does what a sidecar does besides: it listens to what Sync has for it, and says every other second what waits.
 Run as a process of its own (`python -m bench.sources`) with a Fleet as JSON on stdin; prints a Load as JSON, whose
 answers are batches. Batches are made beforehand. A source does not wait for an acknowledgement before it sends the
 next batch; a batch's latency is counted from when it was due.
@@ -14,6 +15,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -27,6 +29,7 @@ COMMITS, RECORDS_EACH = 10, 25
 BATCH = COMMITS * RECORDS_EACH
 #: Seconds before the counting: the hub gets to know the series.
 WARM_UP_S = 3
+HEARTBEAT_S = 2
 _SEED = 20_260_115
 _LAST_ANSWER_S = 30.0
 
@@ -64,11 +67,19 @@ class Source:
         else:
             self._channel = grpc.aio.insecure_channel(address, options)
         metadata = (("authorization", f"Bearer {self._key}"),)
-        self._call = hub_pb2_grpc.HubServiceStub(self._channel).Forward(metadata=metadata)  # type: ignore[call-arg]
+        stub: Any = hub_pb2_grpc.HubServiceStub(self._channel)
+        self._call = stub.Forward(metadata=metadata)
         await self._call.write(self._lineage.hello(int(time.time() * 1000)))
         answer = await self._call.read()
         if answer is grpc.aio.EOF or answer.welcome.new_epoch or answer.welcome.watermark:
             raise RuntimeError(f"the hub did not welcome a source: {answer}")
+        self._syncing = asyncio.create_task(self._sync(stub.Sync(metadata=metadata)))
+
+    async def _sync(self, call: Any) -> None:
+        """Listen to the hub's keys, catalog and prices, and forget them."""
+        await call.write(hub_pb2.SyncRequest())
+        while await call.read() is not grpc.aio.EOF:
+            pass
 
     async def forward(self, started_s: float) -> None:
         """Send each batch when it is due, and wait until all of them are acknowledged."""
@@ -78,7 +89,11 @@ class Source:
             await asyncio.sleep(due_s - time.perf_counter())
             self._due_s[message.batch.last] = due_s
             await self._call.write(message)
+            if number % HEARTBEAT_S:
+                now_ms = int(time.time() * 1000)
+                await self._call.write(hub_pb2.ForwardRequest(backlog=hub_pb2.ForwardBacklog(forwarded_ms=now_ms)))
         await asyncio.wait_for(listening, _LAST_ANSWER_S)
+        self._syncing.cancel()
         await self._call.done_writing()
         await self._channel.close()
 

@@ -27,8 +27,8 @@ LIBRARIES = (
 )
 #: Fewer threads leave the core idle between calls, more only take it from each other.
 GRPC_THREADS = 4
-#: Every source holds one as long as it is connected.
-SOURCE_THREADS = 256
+#: Every source holds two as long as it is connected.
+SOURCE_THREADS = 512
 
 
 def announce(port: int) -> None:
@@ -111,7 +111,7 @@ def grpc_aio() -> None:
 
 
 def hub_empty(certificate: str = "", key: str = "") -> None:
-    """Grpcio's threaded server with a thread for each source, which welcomes and acknowledges and does nothing else."""
+    """Grpcio's threaded server with a thread for each stream, which welcomes and acknowledges and does nothing else."""
     import grpc  # noqa: PLC0415
 
     from costd.v1 import hub_pb2, hub_pb2_grpc  # noqa: PLC0415
@@ -119,11 +119,17 @@ def hub_empty(certificate: str = "", key: str = "") -> None:
     class EmptyHub(hub_pb2_grpc.HubServiceServicer):
         def Forward(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
             for request in request_iterator:
+                if request.HasField("backlog"):
+                    continue
                 if request.HasField("batch"):
                     ack = hub_pb2.ForwardAck(watermark=request.batch.last, seal=request.batch.seal)
                     yield hub_pb2.ForwardResponse(ack=ack)
                 else:
                     yield hub_pb2.ForwardResponse(welcome=hub_pb2.ForwardWelcome(format=1))
+
+        def Sync(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+            for _ in request_iterator:
+                yield hub_pb2.SyncResponse()
 
     server = grpc.server(ThreadPoolExecutor(SOURCE_THREADS))
     hub_pb2_grpc.add_HubServiceServicer_to_server(EmptyHub(), server)
