@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml clients/python/pyproject.toml
 
 venv: $(STAMP) ## Make .venv with costd and its development tools
 
-demo: $(STAMP) ## Start a sidecar, send it usage over every door, print the bill (KEEP=1 leaves it running)
-	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
+demo: $(STAMP) ## A hub and two sidecars, a link that is cut and healed, and the bill (KEEP=1 leaves them running)
+	@$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
 
 run: $(STAMP) ## Start a sidecar in the foreground
 	@exec $(BIN)/costd run

@@ -16,7 +16,6 @@ from costd.domain.access import Caller
 from costd.domain.errors import Invalid, Refused, Unauthenticated, Unavailable
 from costd.domain.synced import (
     News,
-    Outcome,
     Standing,
     SyncedItem,
     SyncedKey,
@@ -362,7 +361,7 @@ class SourceStream:
         self._tables = {table.digest for table in held}
         return SyncedPrices(state.revision, rules, tables)
 
-    def _outcomes(self, version: int) -> dict[str, Outcome]:
+    def _outcomes(self, version: int) -> dict[str, str]:
         told = 0 if self._is_whole else self._told.versions.quarantine
         if version == told:
             return {}
