@@ -208,6 +208,7 @@ class HttpDoor:
         self._address = daemon.ready["http"]
         self._key = key or daemon.admin_key
         self._connection = http.client.HTTPConnection(self._address, timeout=TIMEOUT_S)
+        self.headers: dict[str, str] = {}
 
     def send(self, calls: Sequence[Call]) -> list[Outcome]:
         """Each by itself."""
@@ -219,7 +220,7 @@ class HttpDoor:
 
     def post(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body) of a POST; status 0 when there was no answer."""
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **self.headers}
         try:
             self._connection.request("POST", path, body, headers)
             response = self._connection.getresponse()

@@ -121,7 +121,9 @@ class Hub:
         is_known = mark is not None and bool(mark.seal)
         watermark = mark.watermark if mark is not None else 0
         state = ensure_hub_state(commit)
-        known_through = watermark if is_known else stand.epoch_first - 1
+        # A source that begins a new epoch where a backup was restored has nothing to show of it but its number.
+        known_before = source_epochs.highest(connection, source.id)
+        known_through = watermark if is_known else min(known_before, stand.epoch_first - 1)
         if stand.hub_epoch == state.epoch and known_through < stand.acknowledged:
             state = renew_hub_epoch(commit)
             _log.warning(_WENT_BACK, extra={"source": source.name})

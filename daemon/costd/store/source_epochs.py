@@ -36,6 +36,14 @@ def find_mark(connection: sqlite3.Connection, source_id: int, epoch: bytes) -> M
     return Mark(row[0], row[1], row[2], bool(row[3])) if row else None
 
 
+def highest(connection: sqlite3.Connection, source_id: int) -> int:
+    """The highest watermark of a source, of all its epochs; 0 where nothing of it is here."""
+    (found,) = connection.execute(
+        "SELECT coalesce(max(last_seq), 0) FROM source_epoch WHERE source_id = ?", (source_id,)
+    ).fetchone()
+    return int(found)
+
+
 def begin_mark(commit: Commit, source_id: int, epoch: bytes, incarnation: bytes) -> None:
     """A process connected with an epoch, which may be new here."""
     commit.connection.execute(

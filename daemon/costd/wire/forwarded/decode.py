@@ -31,8 +31,8 @@ from costd.domain.series import Series
 from costd.v1 import hub_pb2
 from costd.wire.forwarded.encode import COUNT_FIELDS, ENTRY_FIELDS, SERIES_FIELDS
 
-#: What a batch may unfold to: a hundred times what a full one does, so that a bomb is noticed and not filled in.
-MAX_CONTENT_BYTES = 128 * 2**20
+#: What a batch may unfold to: fifty times what a full one does, so that a bomb is noticed and not filled in.
+MAX_CONTENT_BYTES = 64 * 2**20
 _UUID_BYTES = 16
 #: Beyond what the ledger can hold.
 _MAX_INT = (1 << 63) - 1
