@@ -247,11 +247,15 @@ class Welcome(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """How a source goes on: after `after`, in its epoch, or (with a reason) in a new one that begins there."""
+    """How a source goes on: after `after`, in its epoch, or (with a reason) in a new one that begins there.
+
+    `hub_went_back` where the hub has less than it had acknowledged: what is behind `after` is no word of its own then.
+    """
 
     after: int
     new_epoch: str = ""
     lost: Lost | None = None
+    hub_went_back: bool = False
 
 
 def resume(stand: Stand, welcome: Welcome, own_seal: bytes | None, oldest: int) -> Resume:
@@ -268,7 +272,8 @@ def resume(stand: Stand, welcome: Welcome, own_seal: bytes | None, oldest: int) 
         known = welcome.watermark if welcome.is_known else stand.epoch_first - 1
         lost = Lost(known + 1, oldest - 1) if oldest - 1 > known else None
         after = max(known if is_ours else 0, oldest - 1)
-        return Resume(after, "the hub has less than was acknowledged: it was restored, or is another one", lost)
+        reason = "the hub has less than was acknowledged: it was restored, or is another one"
+        return Resume(after, reason, lost, hub_went_back=True)
     if welcome.is_known and welcome.watermark:
         reason = "the hub holds another history of this epoch: this ledger was restored from a backup or cloned"
         return Resume(stand.acknowledged, welcome.new_epoch or reason)

@@ -20,7 +20,7 @@ from costd import __version__
 from costd.clock import Clock
 from costd.domain.backoff import Backoff
 from costd.domain.errors import CostdError
-from costd.domain.forwarding import FORMAT, MAX_SKEW_MS, Hello, Lost, Sealed, SetAside, Waiting, Welcome
+from costd.domain.forwarding import FORMAT, MAX_SKEW_MS, Hello, Lost, Resume, Sealed, SetAside, Waiting, Welcome
 from costd.domain.link import AWAY, CONNECTED, REFUSED, LinkBroken, LinkReport
 from costd.services.outbox import DamagedSeal, Outbox
 from costd.store.hub_link import read_link
@@ -246,7 +246,7 @@ class Forwarding:
             going_on = self._outbox.meet(welcome)
             self._greeted = hello.stand.epoch
             if going_on.new_epoch:
-                _log.warning("a new epoch begins: %s", going_on.new_epoch, extra={"after": going_on.after})
+                _log_new_epoch(going_on)
                 self._outbox.begin_epoch(going_on.after, going_on.new_epoch, going_on.lost)
                 return
             self._arrive(welcome, skew_ms)
@@ -288,6 +288,15 @@ class Forwarding:
         if self.is_connected != was_connected:
             for callback in self._watchers:
                 callback(self.is_connected)
+
+
+def _log_new_epoch(going_on: Resume) -> None:
+    _log.warning("a new epoch begins: %s", going_on.new_epoch, extra={"after": going_on.after})
+    if going_on.lost is not None:
+        _log.error(
+            "records are lost to the hub: it lacks them, and they have outlived their time here",
+            extra=going_on.lost._asdict(),
+        )
 
 
 class Journey:

@@ -165,6 +165,9 @@ class Hub:
         except (Invalid, Conflict):
             self._metrics.hub.refused()
             raise
+        if lost is not None and not connection.batches:
+            extra = {"source": connection.source.name, **lost._asdict()}
+            _log.error("records of a source are lost: this ledger lacks them, and so does the source", extra=extra)
         connection.batches += 1
         if connection.batches % _PRUNE_EVERY == 0:
             sender = connection.sender

@@ -91,11 +91,12 @@ class Outbox:
             return outbox.acknowledge(commit, epoch, going_on.after, welcome.set_aside, welcome.hub_epoch)
 
         self._arrived(self._writer.submit(Change(apply, bounded=False)).wait(WRITE_TIMEOUT_S))
-        self._hub_epoch = welcome.hub_epoch
+        # A hub that went back has acknowledged nothing yet of what a new epoch will begin behind.
+        self._hub_epoch = b"" if going_on.hub_went_back else welcome.hub_epoch
         return going_on
 
     def begin_epoch(self, after: int, reason: str, lost: Lost | None) -> None:
-        """Begin a new epoch that goes on after a number, for the hub that was met last."""
+        """Begin a new epoch that goes on after a number; see meet()."""
         hub_epoch = self._hub_epoch
         change = Change(lambda commit: outbox.begin_epoch(commit, after, reason, lost, hub_epoch), bounded=False)
         self._epoch = self._writer.submit(change).wait(WRITE_TIMEOUT_S)
