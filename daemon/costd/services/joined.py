@@ -7,16 +7,13 @@ disk before it takes effect, and stays in effect while the hub is away.
 from __future__ import annotations
 
 import logging
-import random
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from costd.domain.backoff import Backoff
-from costd.domain.errors import CostdError
 from costd.domain.link import LinkBroken
 from costd.domain.synced import News, SyncedPrices, SyncedTable, Upward
 from costd.services.access import Access
+from costd.services.attempts import Attempts
 from costd.services.membership import Membership
 from costd.services.price_checks import check_synced
 from costd.services.prices import Prices
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
 #: When the hub was last heard of is written down this often.
 HEARD_EVERY_MS = 30_000
-#: A connection that lasted this long was a good one: the next pauses are short again.
-GOOD_S = 10.0
 _WRITE_TIMEOUT_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -87,8 +82,6 @@ class Joined:
         self._membership = membership
         self._make_road = road
         self._name = name
-        self._backoff = Backoff(random.Random())  # noqa: S311 - no secret
-        self._stopping = threading.Event()
         self._road: SyncRoad | None = None
         #: Ids of the hub's keys in the whole state that is being told; None while it is not.
         self._ids: set[str] | None = None
@@ -98,43 +91,24 @@ class Joined:
         with readers.snapshot() as connection:
             link = read_link(connection)
         self._heard_ms = None if link is None else link.heard_ms
-        self._thread = threading.Thread(target=self._run, name="costd-joined", daemon=True)
+        self._attempts = Attempts("costd-joined", self._clock, self._travel, self._broke)
 
     def start(self) -> None:
         """Begin; never waits for the hub."""
-        self._thread.start()
+        self._attempts.start()
 
     def stop(self, timeout_s: float) -> None:
         """Stop."""
-        self._stopping.set()
+        self._attempts.end()
         if (road := self._road) is not None:
             road.close()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        self._attempts.join(timeout_s)
 
     def heard(self) -> int | None:
         """When the hub was last heard of, UTC milliseconds; None if never."""
         return self._heard_ms
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            began_s = self._clock.monotonic_s()
-            try:
-                self._travel()
-            except LinkBroken as broken:
-                self._pause(broken, began_s)
-            except Exception as error:
-                # The storage refuses, or a mistake of ours: neither may end it for good.
-                if not isinstance(error, CostdError):
-                    _log.exception("what the hub said could not be taken over")
-                self._pause(LinkBroken(str(error)), began_s)
-
-    def _pause(self, broken: LinkBroken, began_s: float) -> None:
-        if self._stopping.is_set():
-            return
-        if self._clock.monotonic_s() - began_s > GOOD_S:
-            self._backoff.reset()
-        pause_s = self._backoff.next_s(broken.retry_after_s)
+    def _broke(self, broken: LinkBroken, pause_s: float) -> None:
         message = str(broken)
         _log.log(
             logging.DEBUG if message == self.trouble[0] else logging.WARNING,
@@ -143,7 +117,6 @@ class Joined:
             extra={"hub": self._membership.address, "again_s": round(pause_s, 1)},
         )
         self.trouble = (message, self._clock.now_ms())
-        self._stopping.wait(pause_s)
 
     def _travel(self) -> None:
         """Connect, and take what the hub tells until the road breaks."""
@@ -151,7 +124,7 @@ class Joined:
         self._ids = None
         telling = Telling(self._readers, self._clock, self._access, self._prices, road)
         try:
-            if self._stopping.is_set():
+            if self._attempts.stopping.is_set():
                 return
             for news in road.exchange(telling.messages()):
                 self._check_name(news)

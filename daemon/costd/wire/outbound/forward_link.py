@@ -11,7 +11,7 @@ import grpc
 from costd.domain.errors import ConfigError
 from costd.domain.forwarding import Hello, Lost, Sealed, Waiting, Welcome
 from costd.domain.link import LinkBroken
-from costd.services.forwarding import Ack
+from costd.services.journey import Ack
 from costd.v1 import hub_pb2, hub_pb2_grpc
 from costd.wire.forwarded import messages
 from costd.wire.outbound.channel import HubDoor
