@@ -75,3 +75,29 @@ def test_an_order_that_cannot_be_carried_out_is_answered_too(launch: Launch) -> 
     # So it may be ordered again, and otherwise.
     settle(second, "drop")
     until(lambda: state(second) == ("dropped", ""), "the hub to have dropped it", 30)
+
+
+def test_what_went_in_between_stays_counted_when_the_rest_is_dropped(launch: Launch) -> None:
+    """So many single records of one range that they are set aside as one stretch, with those between them."""
+    hub = launch(name="hub", command="hub")
+    first = join(launch, hub, "web-1", "default")
+    for number in range(20):
+        send(GrpcDoor, first, Call(number, request_id=f"taken-{number}", input_tokens=10))
+    until(lambda: counted(hub) == 20, "the first's to arrive")
+    alone = launch(name="web-2")
+    for number in range(20):
+        send(GrpcDoor, alone, Call(100 + number, request_id=f"taken-{number}", input_tokens=20))
+        send(GrpcDoor, alone, Call(200 + number, input_tokens=30))
+    assert alone.stop() == 0
+    second = join(launch, hub, "web-2", "default")
+    until(lambda: counted(hub) == 40 and state(second) == ("held", ""), "the rest to go in", 30)
+    settle(second, "drop")
+    until(lambda: state(second) == ("dropped", "") and counted(second) == 20, "it to be taken back", 30)
+    until(lambda: costs(hub) == costs(first) + costs(second), "all ends to agree", 30)
+    assert counted(hub) == 40
+
+
+def costs(daemon: Daemon) -> int:
+    """Nano-USD, by the rollups."""
+    usd, nano = daemon.query("SELECT sum(cost_usd), sum(cost_nano) FROM rollup")[0]
+    return int(usd) * 10**9 + int(nano)

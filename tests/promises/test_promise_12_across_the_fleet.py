@@ -114,6 +114,20 @@ def test_organizations_are_who_they_are_whatever_number_they_have(launch: Launch
     assert sidecar.query("SELECT name FROM org WHERE id = 1") == [("umbrella",)]
 
 
+def test_a_sidecar_that_becomes_another_source_has_that_ones_keys_alone(launch: Launch) -> None:
+    hub = launch(name="hub", command="hub")
+    sidecar = join(launch, hub, "web-1", "acme")
+    other = make_source(hub, "web-2", "umbrella")
+    keys = {name: make_key(hub, name) for name in ("acme", "umbrella", "default")}
+    until(lambda: lets_in(sidecar, keys["acme"].secret), "a key to work", PROMISED_S)
+    assert sidecar.stop() == 0
+    sidecar = launch(f"--hub={hub.grpc}", name="web-1", env={"COSTD_HUB_KEY": other})
+    until(lambda: lets_in(sidecar, keys["umbrella"].secret), "the other source's key to work", 20)
+    assert not lets_in(sidecar, keys["acme"].secret)
+    assert not lets_in(sidecar, keys["default"].secret)
+    assert sidecar.query("SELECT name FROM org WHERE id = 1") == [("umbrella",)]
+
+
 @pytest.mark.parametrize("roles", ["ingest", "read", "admin"])
 def test_an_ordinary_key_is_told_nothing(hub: Daemon, roles: str) -> None:
     with sync(hub, make_key(hub, roles=roles).secret) as (answers, _):

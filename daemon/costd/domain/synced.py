@@ -83,11 +83,21 @@ class SyncedPrices(NamedTuple):
     tables: Sequence[SyncedTable]
 
 
+class Outcome(NamedTuple):
+    """What became of records that were set aside: "held", "applied" or "dropped".
+
+    `uncounted` are the numbers of them, as (first, last), that the hub does not count, once that is settled.
+    """
+
+    state: str
+    uncounted: Sequence[tuple[int, int]] = ()
+
+
 class News(NamedTuple):
     """What a hub tells a source. With `more` it goes on in the next message, and the versions do not count yet.
 
     With `all_keys` the keys of this message and of those it goes on in are all there are. `quarantine` is what became
-    of records that were set aside, by the hub's ids of them: "held", "applied" or "dropped".
+    of records that were set aside, by the hub's ids of them.
     """
 
     hub_epoch: bytes
@@ -100,7 +110,7 @@ class News(NamedTuple):
     keys: Sequence[SyncedKey] = ()
     catalog: Sequence[SyncedItem] = ()
     prices: SyncedPrices | None = None
-    quarantine: Mapping[str, str] = {}
+    quarantine: Mapping[str, Outcome] = {}
     more: bool = False
 
     @property

@@ -120,7 +120,8 @@ class Access:
         if caller is None:
             if _digest(token) in self._doubted:
                 raise Unauthenticated(self._doubt or None)
-            raise Unauthenticated("this key is unknown or was revoked; make one with `costd keys create`")
+            where = f" at the hub, {self._membership.address}" if self._membership.is_member else ""
+            raise Unauthenticated(f"this key is unknown or was revoked; make one with `costd keys create`{where}")
         if caller.key_id:
             self._used_ms[caller.key_id] = self.clock.now_ms()
         return caller

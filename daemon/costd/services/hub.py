@@ -17,7 +17,7 @@ from costd.store import forwarded, source_epochs
 from costd.store.commit import Change, Commit
 from costd.store.forwarded import Applied, Gap, OtherLineage, Sender, Verdict
 from costd.store.hub_state import ensure_hub_state, renew_hub_epoch
-from costd.store.quarantine import APPLIED, DROPPED, Held, find_held, settle_quarantined
+from costd.store.quarantine import APPLIED, DROPPED, Held, find_held, settle_quarantined, tell_settled_again
 from costd.store.sources import KnownSource, load_sources, note_forwarded, touch_source
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class Hub:
         if is_known:
             source_epochs.heard(commit, source.id, stand.epoch, stand.acknowledged)
             told = source_epochs.to_be_told(connection, source.id, stand.epoch, stand.acknowledged)
+            tell_settled_again(commit, [each.quarantine_id for each in told if each.quarantine_id])
         is_cloned = mark is not None and hello.reconnects and mark.incarnation != hello.incarnation
         if not is_cloned:
             source_epochs.begin_mark(commit, source.id, stand.epoch, hello.incarnation)
@@ -273,12 +274,14 @@ class Hub:
                 raise _not_held(quarantine_id)
             source = sources[row.source_id]
             sender = Sender(source.id, {name: org_id for org_id, name in source.orgs}, row.epoch)
-            outcomes = forwarded.retry(commit, sender, self._read_again(row), (row.first_seq, row.last_seq))
+            held, window = self._read_again(row), (row.first_seq, row.last_seq)
+            outcomes = forwarded.retry(commit, sender, held, window)
             # Nothing may be raised from here on: what was applied is in the sums of this transaction.
             if not outcomes["quarantined"]:
-                # Where another source has brought it, it is to have no effect at its own either, as if dropped.
+                # What another source has brought is to have no effect at its own either, as if it were dropped.
                 is_elsewhere = outcomes["duplicate"] and not outcomes["kept"]
-                settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor)
+                gone = forwarded.uncounted(commit, held, window)
+                settle_quarantined(commit, row.id, DROPPED if is_elsewhere else APPLIED, actor, gone)
             return outcomes
 
         try:
@@ -299,11 +302,20 @@ class Hub:
         """Give up what was set aside: it counts nowhere from now on. Raises NotFound where it is not held."""
 
         def apply(commit: Commit) -> None:
-            if find_held(commit.connection, quarantine_id) is None:
+            row = find_held(commit.connection, quarantine_id)
+            if row is None:
                 raise _not_held(quarantine_id)
-            settle_quarantined(commit, quarantine_id, DROPPED, actor)
+            settle_quarantined(commit, quarantine_id, DROPPED, actor, self._uncounted(commit, row))
 
         self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
+
+    def _uncounted(self, commit: Commit, row: Held) -> list[tuple[int, int]]:
+        """The numbers of what was set aside that do not count here: between them may be some that do."""
+        window = (row.first_seq, row.last_seq)
+        try:
+            return forwarded.uncounted(commit, self._read_again(row), window)
+        except Conflict:  # it cannot be read, so nothing of it is here
+            return [window]
 
     def _read_again(self, row: Held) -> Range:
         try:

@@ -16,6 +16,7 @@ from costd.domain.access import Caller
 from costd.domain.errors import Invalid, Refused, Unauthenticated, Unavailable
 from costd.domain.synced import (
     News,
+    Outcome,
     Standing,
     SyncedItem,
     SyncedKey,
@@ -361,7 +362,7 @@ class SourceStream:
         self._tables = {table.digest for table in held}
         return SyncedPrices(state.revision, rules, tables)
 
-    def _outcomes(self, version: int) -> dict[str, str]:
+    def _outcomes(self, version: int) -> dict[str, Outcome]:
         told = 0 if self._is_whole else self._told.versions.quarantine
         if version == told:
             return {}

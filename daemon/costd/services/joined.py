@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from costd.domain.link import LinkBroken
 from costd.domain.synced import News, SyncedPrices, SyncedTable, Upward
@@ -20,7 +20,7 @@ from costd.services.prices import Prices
 from costd.services.telling import Telling
 from costd.store import synced
 from costd.store.commit import Change, Commit
-from costd.store.hub_link import read_link
+from costd.store.hub_link import meet_hub, read_link
 from costd.store.keys import StoredKey
 from costd.store.price_state import PriceState
 from costd.store.reader import Readers
@@ -127,22 +127,28 @@ class Joined:
             if self._attempts.stopping.is_set():
                 return
             for news in road.exchange(telling.messages()):
-                self._check_name(news)
+                self._check_name(news, telling.copy_of)
                 telling.heard(news.time_ms - self._clock.now_ms())
                 self._take(news)
             raise LinkBroken("the hub has ended the stream")
+        except LinkBroken as error:
+            raise LinkBroken(telling.broken) if telling.broken else error from None
         finally:
             telling.close()
             road.close()
             self._road = None
 
-    def _check_name(self, news: News) -> None:
+    def _check_name(self, news: News, copy_of: str) -> None:
         if self._name and news.source != self._name:
             raise LinkBroken(
                 f'the hub knows this key as the source "{news.source}", and this sidecar is to be "{self._name}"; '
                 "check its hub.key or its hub.name",
                 refused=True,
             )
+        if copy_of not in {"", news.source}:
+            # News for this source says nothing of what it lacks, which begins with the keys of other organizations.
+            self._write(lambda commit: meet_hub(commit, news.source, news.organizations[0]))
+            raise LinkBroken(f'this sidecar was "{copy_of}", and is "{news.source}" now', retry_after_s=0)
 
     # -- what the hub tells --------------------------------------------------------------------------------------------
 
@@ -153,17 +159,18 @@ class Joined:
         if not news.is_empty:
             news = self._checked(news)
             self._note_keys(news)
-            change = Change(lambda commit: self._apply(commit, news), self._use, bounded=False)
-            self._writer.submit(change).wait(_WRITE_TIMEOUT_S)
+            self._write(lambda commit: self._apply(commit, news), self._use)
             self._membership.join()
             if not news.more:
                 self._ids = None
         elif now_ms - self._heard_stored_ms >= HEARD_EVERY_MS:
-            heard = Change(lambda commit: synced.store_heard(commit, now_ms), bounded=False)
-            self._writer.submit(heard).wait(_WRITE_TIMEOUT_S)
+            self._write(lambda commit: synced.store_heard(commit, now_ms))
         else:
             return
         self._heard_stored_ms = now_ms
+
+    def _write(self, apply: Callable[[Commit], Any], after: Callable[[Any], None] | None = None) -> None:
+        self._writer.submit(Change(apply, after, bounded=False)).wait(_WRITE_TIMEOUT_S)
 
     def _note_keys(self, news: News) -> None:
         if news.all_keys:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from typing import Protocol
@@ -27,8 +26,6 @@ SKEW_STEP_MS = 1_000
 #: The hub shows a sign of life every 20 s; after this long without one the road is taken for broken.
 DEAF_S = 65.0
 
-_log = logging.getLogger(__name__)
-
 
 class Road(Protocol):
     """What is asked of the stream."""
@@ -52,6 +49,10 @@ class Telling:
         self._closed = threading.Event()
         self._heard_s = clock.monotonic_s()
         self._skew_ms = self._told_skew_ms = 0
+        #: Why this end has broken the stream off, "" where it has not.
+        self.broken = ""
+        #: The source that this end's copy is of, "" where there is none.
+        self.copy_of = ""
         #: When keys were last told to have been used, and when they were told of; what was told of the quarantine.
         self._told_uses: dict[str, tuple[int, int]] = {}
         self._told_orders: dict[str, str] = {}
@@ -70,14 +71,22 @@ class Telling:
         try:
             yield self._standing()
             while not self._closed.wait(TELL_S):
-                if self._road.is_outdated() or self._clock.monotonic_s() - self._heard_s > DEAF_S:
+                if self._is_over():
                     break
                 if not (news := self._news()).is_empty:
                     yield news
-        except Refused as refusal:  # the ledger cannot be read
-            _log.warning("the hub could not be told what is known here: %s", refusal.message)
+        except Refused as refusal:
+            self.broken = f"the ledger cannot be read: {refusal.message}"
         if not self._closed.is_set():
             self._road.close()
+
+    def _is_over(self) -> bool:
+        """Whether the stream is to be left for another."""
+        if self._road.is_outdated():
+            self.broken = "the key or a certificate has changed"
+        elif self._clock.monotonic_s() - self._heard_s > DEAF_S:
+            self.broken = f"the hub has said nothing for {DEAF_S:.0f} s"
+        return bool(self.broken)
 
     def _standing(self) -> Upward:
         """Where this end stands, and what it knows of revoked keys: a hub that went back in time does not."""
@@ -87,6 +96,7 @@ class Telling:
         price_list = self._prices.state.list.digest
         if link is None:
             return Upward(Standing(b"", Versions(), price_list))
+        self.copy_of = link.source if link.sync_epoch else ""
         versions = Versions(link.keys_version, link.catalog_version, link.prices_version, link.quarantine_version)
         return Upward(Standing(link.sync_epoch, versions, price_list), revocations=revocations)
 

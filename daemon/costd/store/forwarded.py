@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -77,7 +77,8 @@ def receive_unread(commit: Commit, sender: Sender, sealed: Sealed, held: Range |
         return verdict
     records = held.records if held is not None else 0
     applied = Applied(sealed.last, sealed.seal, outcomes=Counter(quarantined=records))
-    applied.set_aside = [_keep_apart(commit, sender, sealed, held, (sealed.first, sealed.last, reason))]
+    prices = _prices(held, held.events.seq) if held is not None else {}
+    applied.set_aside = [_keep_apart(commit, sender, sealed, prices, (sealed.first, sealed.last, reason))]
     _take_down(commit, sender, sealed, applied, None)
     return applied
 
@@ -130,6 +131,21 @@ def retry(commit: Commit, sender: Sender, held: Range, window: tuple[int, int]) 
     return Counter(kept=fates.kept, duplicate=len(fates.duplicates), quarantined=len(fates.unfit))
 
 
+def uncounted(commit: Commit, held: Range, window: tuple[int, int]) -> list[tuple[int, int]]:
+    """Numbers of a range in a window of them, as (first, last), whose record or month entry is not here as theirs."""
+    there = _held_commits(commit, held.commits)
+    here: set[int] = set()
+    for span in held.commits:
+        if span.id in there:
+            here.update(_records_of(commit, span, there[span.id]))
+    for entry in held.entries:
+        if commit.connection.execute("SELECT 1 FROM month_entry WHERE id = ?", (entry.id,)).fetchone():
+            here.add(entry.seq)
+    numbers = (*held.events.seq, *(entry.seq for entry in held.entries))
+    missing = {seq: "not here" for seq in numbers if window[0] <= seq <= window[1] and seq not in here}
+    return [(first, last) for first, last, _ in runs(missing)]
+
+
 def _apply(commit: Commit, sender: Sender, sealed: Sealed, held: Range, *, is_first: bool) -> Applied:
     reasons = unfit(held, _foreign(held, sender.orgs))
     layout = _Layout(commit, held, sender, is_first=is_first)
@@ -145,7 +161,7 @@ def _apply(commit: Commit, sender: Sender, sealed: Sealed, held: Range, *, is_fi
         repeated=held.records - fates.kept - len(fates.duplicates) - len(fates.unfit),
     )
     applied.set_aside = [SetAside(first, last) for first, last, _ in runs(dict.fromkeys(fates.duplicates, "duplicate"))]
-    applied.set_aside += [_keep_apart(commit, sender, sealed, held, run) for run in _few(fates)]
+    applied.set_aside += [_keep_apart(commit, sender, sealed, _prices(held, fates.unfit), run) for run in _few(fates)]
     return applied
 
 
@@ -156,15 +172,19 @@ def _few(fates: Fates) -> Sequence[tuple[int, int, str]]:
     return [(found[0][0], found[-1][1], f"{len(fates.unfit)} records, the first of them: {found[0][2]}")]
 
 
+def _prices(held: Range, numbers: Collection[int]) -> dict[int, int]:
+    """{number: cost} of these records, in bounds and 0 where it is not known."""
+    said = zip(held.events.seq, held.events.cost_nano, strict=True)
+    return {seq: min(max(cost, 0), MAX_RECORD_NANO) for seq, cost in said if seq in numbers}
+
+
 def _keep_apart(
-    commit: Commit, sender: Sender, sealed: Sealed, held: Range | None, run: tuple[int, int, str]
+    commit: Commit, sender: Sender, sealed: Sealed, prices: Mapping[int, int], run: tuple[int, int, str]
 ) -> SetAside:
-    """Keep records in quarantine."""
+    """Keep those of `prices` ({number: cost}) in a run of numbers in quarantine; between them may be others."""
     first, last, reason = run
-    said = zip(held.events.seq, held.events.cost_nano, strict=True) if held is not None else ()
-    costs = [cost for seq, cost in said if first <= seq <= last]
-    known = [min(max(cost, 0), MAX_RECORD_NANO) for cost in costs]
-    told = SetAside(first, last, public_id(commit.now_ms), reason, len(costs), sum(known))
+    costs = [cost for seq, cost in prices.items() if first <= seq <= last]
+    told = SetAside(first, last, public_id(commit.now_ms), reason, len(costs), sum(costs))
     insert_quarantined(
         commit,
         Held(
@@ -215,15 +235,17 @@ class _Layout:
                 self.taken.update(range(span.first, span.last + 1))
             else:
                 self.places.append((span.first, here))
-                self._note_records(commit, span, here)
+                self.taken.update(_records_of(commit, span, here))
         # Ids outlast their records' own time too, which is ahead of ours where the source's clock is.
         latest_ms = min(max(held.events.at_ms, default=0), commit.now_ms + MAX_AHEAD_MS)
         self.places += commit.adopt(new, max(commit.now_ms, latest_ms))
         self.places.sort()
 
-    def _note_records(self, commit: Commit, span: CommitSpan, here: int) -> None:
-        rows = commit.connection.execute("SELECT seq FROM event WHERE seq >= ? AND seq < ?", (here, here + span.items))
-        self.taken.update(seq - here + span.first for (seq,) in rows)
+
+def _records_of(commit: Commit, span: CommitSpan, here: int) -> list[int]:
+    """The source's numbers of the records that are here of a commit which begins at `here`."""
+    rows = commit.connection.execute("SELECT seq FROM event WHERE seq >= ? AND seq < ?", (here, here + span.items))
+    return [seq - here + span.first for (seq,) in rows]
 
 
 def _held_commits(commit: Commit, spans: Sequence[CommitSpan]) -> dict[int, int]:

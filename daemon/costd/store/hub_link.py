@@ -34,13 +34,17 @@ def read_link(connection: sqlite3.Connection) -> HubLink | None:
 
 
 def meet_hub(commit: Commit, source: str, organization: str) -> HubLink:
-    """A hub said who this ledger is to it; its own organization bears the hub's name from here on."""
+    """A hub said who this ledger is to it; its own organization bears the hub's name from here on.
+
+    As another source than before it has nothing of the hub's to go on from: what is another's is not its own.
+    """
     connection = commit.connection
     name_own_org(commit, organization)
     connection.execute(
         "INSERT INTO hub_link (id, joined_ms, heard_ms, source, organization, hub_epoch, sync_epoch, keys_version, "
         "catalog_version, prices_version, quarantine_version) VALUES (1, ?, ?, ?, ?, x'', x'', 0, 0, 0, 0) "
-        "ON CONFLICT DO UPDATE SET source = excluded.source, organization = excluded.organization",
+        "ON CONFLICT DO UPDATE SET source = excluded.source, organization = excluded.organization, "
+        "sync_epoch = iif(source = excluded.source, sync_epoch, x'')",
         (commit.now_ms, commit.now_ms, source, organization),
     )
     link = read_link(connection)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from costd.domain.money import NANO_PER_USD
@@ -87,13 +89,28 @@ def count_quarantined(connection: sqlite3.Connection) -> int:
     return int(records)
 
 
-def settle_quarantined(commit: Commit, id_: str, state: str, actor: str) -> None:
-    """Say at the hub what became of what is held, and let its content go; the source is told by the version."""
+def settle_quarantined(commit: Commit, id_: str, state: str, actor: str, uncounted: Sequence[tuple[int, int]]) -> None:
+    """Say at the hub what became of what is held, and let its content go; the source is told by the version.
+
+    `uncounted` are the numbers of it, as (first, last), that the hub does not count.
+    """
     commit.connection.execute(
-        "UPDATE quarantine SET state = ?, settled_ms = ?, content = NULL, version = ? WHERE id = ?",
-        (state, commit.now_ms, next_quarantine_version(commit), id_),
+        "UPDATE quarantine SET state = ?, settled_ms = ?, content = NULL, version = ?, uncounted = ? WHERE id = ?",
+        (state, commit.now_ms, next_quarantine_version(commit), json.dumps(uncounted), id_),
     )
     append_audit(commit, OWN_ORG, actor, f"quarantine.{state}", id_, {})
+
+
+def tell_settled_again(commit: Commit, ids: Sequence[str]) -> None:
+    """Tell a source once more what became of those that are settled: it hears only now that they were set aside."""
+    settled = commit.connection.execute(
+        "SELECT id FROM quarantine WHERE id IN (SELECT value FROM json_each(?)) AND state <> ?", (json.dumps(ids), HELD)
+    ).fetchall()
+    if settled:
+        version = next_quarantine_version(commit)
+        commit.connection.executemany(
+            "UPDATE quarantine SET version = ? WHERE id = ?", [(version, *row) for row in settled]
+        )
 
 
 def order_settling(commit: Commit, id_: str, action: str, actor: str) -> None:

@@ -529,7 +529,8 @@ CREATE TABLE quarantine (
   state TEXT NOT NULL CHECK (state IN ('held', 'applied', 'dropped')),
   settled_ms INTEGER,
   ordered TEXT NOT NULL,                -- at the source: what its operator wants ('retry', 'drop'); '': nothing
-  version INTEGER NOT NULL              -- at the hub: counts changes, so that sources are told only what is news
+  version INTEGER NOT NULL,             -- at the hub: counts changes, so that sources are told only what is news
+  uncounted TEXT NOT NULL DEFAULT '[]'  -- JSON: [[first, last], …], numbers of it that do not count, once it is settled
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lost_range (

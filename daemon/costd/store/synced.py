@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from costd.domain.synced import News, SyncedItem, SyncedKey, Versions
+from costd.domain.synced import News, Outcome, SyncedItem, SyncedKey, Versions
 from costd.store.catalog_kinds import KINDS, Kind
 from costd.store.commit import Commit
 from costd.store.hub_link import meet_hub
@@ -19,7 +19,6 @@ from costd.store.quarantine import HELD
 from costd.store.rows import insert_rows
 from costd.store.taken_back import take_back
 
-_DROPPED = "dropped"
 _VOID = "void"
 _KINDS = {kind.name: kind for kind in KINDS}
 _ACTOR = HUB
@@ -146,9 +145,9 @@ def _registered(kind: Kind) -> tuple[str, ...]:
     return ("registered",) if kind.registers else ()
 
 
-def store_outcomes(commit: Commit, outcomes: Mapping[str, str]) -> None:
-    """Take down what became of records that the hub set aside; those it dropped have no effect here from now on."""
-    for id_, state in outcomes.items():
+def store_outcomes(commit: Commit, outcomes: Mapping[str, Outcome]) -> None:
+    """Take down what became of records that the hub set aside; what it does not count has no effect here either."""
+    for id_, (state, uncounted) in outcomes.items():
         row = commit.connection.execute(
             "SELECT first_seq, last_seq, state FROM quarantine WHERE id = ? AND source_id IS NULL", (id_,)
         ).fetchone()
@@ -159,8 +158,11 @@ def store_outcomes(commit: Commit, outcomes: Mapping[str, str]) -> None:
             "UPDATE quarantine SET state = ?, ordered = '', settled_ms = iif(? = 'held', NULL, ?) WHERE id = ?",
             (state, state, commit.now_ms, id_),
         )
-        if state == _DROPPED and before != _DROPPED:
-            take_back(commit, first_seq, last_seq, _VOID, "it was set aside by the hub, and dropped")
+        if before != HELD or state == HELD:
+            continue
+        for first, last in uncounted:
+            window = max(first, first_seq), min(last, last_seq)
+            take_back(commit, *window, _VOID, "the hub set it aside and does not count it")
 
 
 def pending_orders(connection: sqlite3.Connection) -> dict[str, str]:

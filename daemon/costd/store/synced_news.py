@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from costd.domain.synced import SyncedItem, SyncedKey, Versions
+from costd.domain.synced import Outcome, SyncedItem, SyncedKey, Versions
 from costd.store.catalog_kinds import KINDS
 from costd.store.commit import Commit
 from costd.store.hub_state import HubState, ensure_hub_state, next_quarantine_version
@@ -95,12 +95,14 @@ def items_after(connection: sqlite3.Connection, orgs: Mapping[int, str], after: 
     return ItemPage(items, through)
 
 
-def outcomes_after(connection: sqlite3.Connection, source_id: int, version: int) -> dict[str, str]:
-    """The states of what was set aside of a source, by id, that changed after a version."""
+def outcomes_after(connection: sqlite3.Connection, source_id: int, version: int) -> dict[str, Outcome]:
+    """What became of what was set aside of a source, by id, as far as it changed after a version."""
     rows = connection.execute(
-        "SELECT id, state FROM quarantine WHERE source_id = ? AND version > ?", (source_id, version)
+        "SELECT id, state, uncounted FROM quarantine WHERE source_id = ? AND version > ?", (source_id, version)
     )
-    return dict(rows.fetchall())
+    return {
+        id_: Outcome(state, [(first, last) for first, last in json.loads(uncounted)]) for id_, state, uncounted in rows
+    }
 
 
 def is_of_source(connection: sqlite3.Connection, source_id: int, quarantine_id: str) -> bool:

@@ -208,7 +208,7 @@ Global___ForwardBatch: _TypeAlias = ForwardBatch  # noqa: Y015
 
 @_typing.final
 class LostRange(_message.Message):
-    """Numbers of a source's sequence that its hub will never get."""
+    """Numbers of a source's sequence that its hub will never get, or does not count."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1267,19 +1267,25 @@ class QuarantineOutcome(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The hub's id of them."""
     state: _builtins.str
     """"held", "applied" or "dropped"."""
+    @_builtins.property
+    def uncounted(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostRange]:
+        """Numbers of it that the hub does not count, once that is settled."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         state: _builtins.str = ...,
+        uncounted: _abc.Iterable[Global___LostRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "state", b"state", "uncounted", b"uncounted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

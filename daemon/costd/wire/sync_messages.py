@@ -14,6 +14,7 @@ from costd.domain.errors import Invalid
 from costd.domain.price_rule import PriceRule
 from costd.domain.synced import (
     News,
+    Outcome,
     Standing,
     SyncedItem,
     SyncedKey,
@@ -76,7 +77,7 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
         catalog=map(_item_message, news.catalog),
         catalog_version=news.versions.catalog,
         prices_version=news.versions.prices,
-        quarantine=[hub_pb2.QuarantineOutcome(id=id_, state=state) for id_, state in news.quarantine.items()],
+        quarantine=[_outcome_message(id_, outcome) for id_, outcome in news.quarantine.items()],
         quarantine_version=news.versions.quarantine,
         version=news.hub_version,
         more=news.more,
@@ -103,9 +104,17 @@ def read_news(message: hub_pb2.SyncResponse) -> News:
         keys=[_read_key(key) for key in message.keys],
         catalog=[_sound("catalog", _read_item, item) for item in message.catalog],
         prices=_read_prices(message.prices) if message.HasField("prices") else None,
-        quarantine={outcome.id: outcome.state for outcome in message.quarantine},
+        quarantine={
+            outcome.id: Outcome(outcome.state, [(gone.first, gone.last) for gone in outcome.uncounted])
+            for outcome in message.quarantine
+        },
         more=message.more,
     )
+
+
+def _outcome_message(id_: str, outcome: Outcome) -> hub_pb2.QuarantineOutcome:
+    gone = [hub_pb2.LostRange(first=first, last=last) for first, last in outcome.uncounted]
+    return hub_pb2.QuarantineOutcome(id=id_, state=outcome.state, uncounted=gone)
 
 
 def _key_message(key: SyncedKey) -> hub_state_pb2.SyncedKey:

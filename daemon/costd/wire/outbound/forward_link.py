@@ -16,6 +16,7 @@ from costd.v1 import hub_pb2, hub_pb2_grpc
 from costd.wire.forwarded import messages
 from costd.wire.outbound.channel import HubDoor
 from costd.wire.outbound.failures import broken
+from costd.wire.outbound.opening import Opening
 
 #: How long a hub may take for its first word; it writes down who came before it answers.
 GREETING_S = 20.0
@@ -31,7 +32,7 @@ class ForwardLink:
         self._door = door
         self._requests: queue.SimpleQueue[hub_pb2.ForwardRequest | None] = queue.SimpleQueue()
         self._channel: grpc.Channel | None = None
-        self._ready: grpc.Future[Any] | None = None
+        self._opening: Opening | None = None
         self._call: Any = None
         self._is_closed = False
 
@@ -39,17 +40,15 @@ class ForwardLink:
         """Open the stream; what the hub says. Raises LinkBroken."""
         try:
             self._channel = self._door.open()
-            # Without this a hub that is away would be waited for by gRPC's own pauses instead of ours.
-            self._ready = grpc.channel_ready_future(self._channel)
-            self._ready.result(timeout=GREETING_S)
+            self._opening = Opening(self._channel)
+            if not self._opening.succeeds(GREETING_S):
+                raise LinkBroken(f"no hub answers at {self._door.address}", reason="unavailable")
             stub: Any = hub_pb2_grpc.HubServiceStub(self._channel)
             self._call = stub.Forward(iter(self._requests.get, _DONE), metadata=self._door.metadata())
             self._requests.put(messages.hello_message(hello))
             first = next(self._call)
         except ConfigError as error:
             raise LinkBroken(error.message, reason="configuration") from None
-        except (grpc.FutureTimeoutError, grpc.FutureCancelledError):
-            raise LinkBroken(f"no hub answers at {self._door.address}") from None
         except grpc.RpcError as error:
             raise broken(error, self._door.address) from None
         except StopIteration:
@@ -85,8 +84,8 @@ class ForwardLink:
             return
         self._is_closed = True
         self._requests.put(_DONE)
-        if self._ready is not None:
-            self._ready.cancel()
+        if self._opening is not None:
+            self._opening.give_up()
         if self._call is not None:
             self._call.cancel()
         if self._channel is not None:
