@@ -6,6 +6,7 @@ Ledgers of each release are kept beside the tests with what that release said of
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scripts.write_released_ledger import batch
 import harness
 from callers import BatchDoor, Call, ColumnsDoor, GrpcDoor, HttpDoor, StreamDoor, send, stubs
 from costd.store.migrate import migrations
+from fleet import Fleet, agree, fleet, query
 from harness import Daemon
 from released import KEEP_ALL, VERSIONS, Released, agrees, without
 
@@ -108,3 +110,57 @@ def test_promise_14_new_records_go_in_and_an_upgraded_ledger_starts_again(releas
         assert held == released.expected["counts"]["event"] + (start + 1) * 5
         assert daemon.stop() == 0, daemon.log
         assert harness.costd("check", "--data-dir", str(data_dir)).returncode == 0
+
+
+@pytest.fixture
+def joined(released: Released, tmp_path: Path) -> Iterator[Fleet]:
+    """A hub, and a ledger of a release whose daemon has joined it."""
+    with fleet(tmp_path, flags=KEEP_ALL) as running:
+        released.unpack(tmp_path / "web-1")
+        running.add("web-1", *KEEP_ALL)
+        running.drain()
+        yield running
+
+
+CATALOG = {
+    "catalog_user": "source_app, external_id, email, full_name, team_id",
+    "catalog_project": "source_app, external_id, name, workspace_id, team_id, registered",
+    "catalog_team": "team_id, name, workspace_id",
+    "catalog_workspace": "workspace_id, name",
+}
+
+
+def test_promise_14_a_released_ledger_joins_a_hub_with_everything_it_holds(released: Released, joined: Fleet) -> None:
+    (web,) = joined.sidecars
+    counts = released.expected["counts"]
+    agree(joined.data_dir, web.data_dir)
+    for table in ("event", "request", "record_batch", "month_entry", "adjustment"):
+        assert query(joined.data_dir, f"SELECT count(*) FROM {table}") == [(counts[table],)], table
+    for table, columns in CATALOG.items():
+        there = query(web.data_dir, f"SELECT {columns} FROM {table} ORDER BY 1, 2")
+        assert there
+        assert query(joined.data_dir, f"SELECT {columns} FROM {table} ORDER BY 1, 2") == there, table
+    kinds = "SELECT kind, count(*), sum(cost_nano) FROM adjustment GROUP BY 1 ORDER BY 1"
+    assert query(joined.data_dir, kinds) == query(web.data_dir, kinds)
+    for names, expected in released.expected["reports"].items():
+        assert agrees(say(joined.hub, "report", "--since", "all", "--by", names), expected), names
+    for request_id, expected in released.expected["shown"].items():
+        wanted = without(expected, "received", "price_version")
+        assert agrees(say(joined.hub, "show", request_id), wanted), request_id
+    web.stop()
+    joined.stop_hub(kill=False)
+    joined.check()
+
+
+def test_promise_14_a_retry_across_the_upgrade_and_the_joining_is_a_duplicate_at_both_ends(
+    released: Released, joined: Fleet
+) -> None:
+    (web,) = joined.sidecars
+    for daemon in (web.running, joined.hub):
+        outcomes = send(BatchDoor, daemon, *released.calls)
+        assert all(outcome.word == "kept" and outcome.duplicate for outcome in outcomes), outcomes
+    for door in (GrpcDoor, HttpDoor, BatchDoor, ColumnsDoor, StreamDoor):
+        assert send(door, web.running, Call(95_000, f"new-{door.name}"))[0].word == "kept"
+    joined.drain()
+    agree(joined.data_dir, web.data_dir)
+    assert query(joined.data_dir, "SELECT count(*) FROM event")[0][0] == released.expected["counts"]["event"] + 5
