@@ -269,7 +269,7 @@ class HubLink(_message.Message):
     address: _builtins.str
     """The hub's address as configured."""
     state: _builtins.str
-    """"connecting", "connected", "refused" (the hub does not take the key) or "away"."""
+    """"connecting", "connected", "refused" (the hub does not take the key), "away" or "off" (nothing forwards here)."""
     connected_ms: _builtins.int
     """Since when it is connected, UTC milliseconds; 0 while it is not."""
     unforwarded_records: _builtins.int
