@@ -141,14 +141,17 @@ CREATE TABLE quarantine (
   cost_nano INTEGER NOT NULL,
   reason TEXT NOT NULL,
   format INTEGER NOT NULL,
-  content BLOB,                         -- at the hub: the batch it came in, until it is settled
   at_ms INTEGER NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('held', 'applied', 'dropped')),
   settled_ms INTEGER,
   ordered TEXT NOT NULL,                -- at the source: what its operator wants ('retry', 'drop'); '': nothing
   version INTEGER NOT NULL,             -- at the hub: counts changes, so that sources are told only what is news
-  uncounted TEXT NOT NULL DEFAULT '[]'  -- JSON: [[first, last], …], numbers of it that do not count, once it is settled
+  uncounted TEXT NOT NULL DEFAULT '[]', -- JSON: [[first, last], …], numbers of it that do not count, once it is settled
+  content BLOB                          -- at the hub: the batch it came in, until it is settled; last, as it is long
 ) STRICT, WITHOUT ROWID;
+
+-- What is held is counted at every look at a source.
+CREATE INDEX quarantine_held ON quarantine (source_id, state, records) WHERE state = 'held';
 
 CREATE TABLE lost_range (
   id INTEGER PRIMARY KEY,
