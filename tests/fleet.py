@@ -259,6 +259,11 @@ def taken_back(data_dir: Path) -> set[int]:
     }
 
 
+def spent_requests(data_dir: Path) -> int:
+    """How many records all hours of a ledger count."""
+    return int(query(data_dir, "SELECT coalesce(sum(requests), 0) FROM rollup")[0][0])
+
+
 class Jobs(NamedTuple):
     """Records of tests.callers by the number of their call."""
 
