@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from members import PROMISED_S, Launch, join, link
+from members import PROMISED_S, Launch, join
 
 from callers import stubs
 from costd.v1 import prices_pb2, usage_pb2
