@@ -142,6 +142,8 @@ def test_promise_15_a_hub_out_of_reach_is_told_everywhere_and_stops_nothing(laun
         assert (now.states, now.waiting) == ({"connected"}, {0})
         assert (now.tracking["status"], now.tracking["problems"]) == ("healthy", [])
         assert now.tracking["buffer"]["oldestUnforwarded"] is None
+        assert now.hub["last_error"] is not None, "what was wrong, and when, is remembered"
+        assert now.hub["connected_since"] > now.hub["last_error_at"]
         assert "costd_oldest_unforwarded_timestamp_seconds" not in {
             line.split()[0] for line in now.page.text.splitlines() if not line.startswith("#")
         }

@@ -36,7 +36,7 @@ class LinkReport(NamedTuple):
     `state` is CONNECTING (since the start), CONNECTED, REFUSED (the hub does not take the key, or takes this sidecar
     for another), AWAY, or OFF (the ledger belongs to a hub, and nothing forwards it). `clock_skew_ms` is how far this
     clock is behind the hub's. `watermark` is the number up to which the ledger is at the hub, `acknowledged_ms` when
-    the hub last moved it.
+    the hub last moved it. The last error stays when it is over.
     """
 
     address: str

@@ -148,8 +148,9 @@ class Forwarding:
     def _broke(self, broken: LinkBroken, pause_s: float) -> None:
         self._metrics.forwarding.failed(broken.reason)
         message = str(broken)
+        is_news = self.is_connected or message != self._state.last_error
         _log.log(
-            logging.DEBUG if message == self._state.last_error else logging.WARNING,
+            logging.WARNING if is_news else logging.DEBUG,
             "the hub is out of reach: %s",
             message,
             extra={"hub": self._state.address, "again_s": round(pause_s, 1)},
@@ -210,7 +211,6 @@ class Forwarding:
             connected_ms=self._clock.now_ms(),
             hub_version=welcome.version,
             clock_skew_ms=skew_ms,
-            last_error="",
         )
 
     def _tell(self, **changes: object) -> None:
