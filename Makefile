@@ -49,7 +49,7 @@ certs: $(STAMP) ## A certificate authority, a server and a client certificate fo
 bench: $(STAMP) ## Speed and memory, each beside a yardstick measured in the same run
 	$(BIN)/python -m bench
 
-soak: $(STAMP) ## The kill -9 test for ROUNDS rounds (200)
+soak: $(STAMP) ## The kill -9 test, and what may happen to a fleet, for ROUNDS rounds (200)
 	COSTD_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m soak -o addopts='-q -p no:cacheprovider' tests
 
 clean: ## Remove what was built

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -179,3 +180,4 @@ def test_promise_3_over_hundreds_of_schedules(tmp_path: Path) -> None:
     for seed in range(first, first + int(os.environ.get("COSTD_KILL_ROUNDS") or 200)):
         print(f"COSTD_SEED={seed}")  # shown when it fails
         endure(tmp_path / str(seed), seed)
+        shutil.rmtree(tmp_path / str(seed))  # hundreds of ledgers would fill the disk
