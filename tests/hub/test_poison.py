@@ -24,7 +24,6 @@ POISON = (
     f"CREATE TRIGGER poison BEFORE INSERT ON event WHEN NEW.cost_nano = {POISON_NANO} "
     "BEGIN SELECT RAISE(ABORT, 'this database cannot take it'); END"
 )
-PRICE = Call(0).expected_nano or 0
 
 
 @pytest.fixture
@@ -72,21 +71,18 @@ def settle(data_dir: Path, action: str, which: str) -> int:
 
 def test_what_the_database_refuses_is_set_aside_shown_at_both_ends_and_the_rest_moves_on(poisoned: Fleet) -> None:
     (web,) = poisoned.sidecars
-    held = jobs(poisoned.data_dir).found
-    assert set(range(10)) | set(range(20, 30)) <= held.keys()
-    assert 15 not in held
+    assert jobs(poisoned.data_dir).found == dict.fromkeys([*range(15), *range(16, 30)], 1)
     there, here = listed(poisoned.data_dir), listed(web.data_dir)
     assert len(there) == len(here) == 1
     for name in ("id", "records", "cost_usd", "state", "reason"):
         assert there[0][name] == here[0][name]
     assert there[0]["source"] == "web-1"
-    aside = 30 - spent_requests(poisoned.data_dir)
-    assert there[0]["records"] == aside
-    assert Decimal(str(there[0]["cost_usd"])) == Decimal(POISON_NANO + (aside - 1) * PRICE) / 10**9
+    assert there[0]["records"] == 1
+    assert Decimal(str(there[0]["cost_usd"])) == Decimal(POISON_NANO) / 10**9
     assert there[0]["state"] == "held"
     source = poisoned.sources()["web-1"]
-    assert (source["quarantined"], source["lag_records"], source["state"]) == (aside, 0, "connected")
-    assert web.status()["hub"]["quarantined"] == aside
+    assert (source["quarantined"], source["lag_records"], source["state"]) == (1, 0, "connected")
+    assert web.status()["hub"]["quarantined"] == 1
     assert spent_requests(web.data_dir) == 30, "the sidecar counts it until it is dropped"
 
 
@@ -122,7 +118,7 @@ def test_what_is_dropped_counts_at_neither_end(poisoned: Fleet, end: str) -> Non
     for data_dir in (poisoned.data_dir, web.data_dir):
         assert [each["state"] for each in listed(data_dir, "--all")] == ["dropped"]
     assert totals(poisoned.data_dir) == totals(web.data_dir)
-    assert spent_requests(web.data_dir) == 30 - entry["records"]
+    assert spent_requests(web.data_dir) == 29
     assert settle(poisoned.folder / end, "retry", entry["id"]) != 0
     record(web, 40)
     poisoned.drain()
@@ -163,7 +159,7 @@ def test_a_request_id_with_other_content_at_another_sidecar_is_set_aside_with_it
 
 
 @pytest.mark.parametrize("action", ["retry", "drop"])
-def test_what_lies_beside_a_poisoned_record_in_its_batch_shares_its_fate_and_no_more(one: Fleet, action: str) -> None:
+def test_what_lies_beside_a_poisoned_record_in_its_batch_does_not_share_its_fate(one: Fleet, action: str) -> None:
     (web,) = one.sidecars
     record(web, *range(5))
     one.drain()
@@ -174,11 +170,11 @@ def test_what_lies_beside_a_poisoned_record_in_its_batch_shares_its_fate_and_no_
     user = {"external_id": "ada", "source_app": "tests", "full_name": "Ada Lovelace"}
     for path, body in (("/api/ingest", cost), ("/v1/users/upsert", user)):
         assert web.running.client.post(path, json=body).status_code == 200
-    if action == "retry":
-        voided = harness.costd("void", "call-2", "--reason", "a test", "--data-dir", str(web.data_dir))
-        assert voided.returncode == 0, voided
+    voided = harness.costd("void", "call-2", "--reason", "a test", "--data-dir", str(web.data_dir))
+    assert voided.returncode == 0, voided
     web.proxy.heal()
     one.drain()
+    assert jobs(one.data_dir).found == dict.fromkeys([0, 1, 3, 4, 5, 6, 8, 9], 1)
     execute(one.data_dir, "DROP TRIGGER poison")
     record(web, *range(10, 15))
     one.drain()
@@ -187,10 +183,10 @@ def test_what_lies_beside_a_poisoned_record_in_its_batch_shares_its_fate_and_no_
     until(lambda: not listed(web.data_dir), "the source to hear of it", 30)
     one.drain()
     names = "SELECT external_id, full_name FROM catalog_user WHERE full_name IS NOT NULL"
+    assert query(one.data_dir, names) == [("ada", "Ada Lovelace")]
     if action == "retry":
         agree(one.data_dir, web.data_dir)
         assert jobs(one.data_dir).found == dict.fromkeys([0, 1, *range(3, 15)], 1)
-        assert query(one.data_dir, names) == [("ada", "Ada Lovelace")]
     assert totals(one.data_dir) == totals(web.data_dir)
     entries = "SELECT id, cost_nano FROM month_entry"
     assert query(one.data_dir, entries) == query(web.data_dir, entries)

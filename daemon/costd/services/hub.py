@@ -226,17 +226,19 @@ class Hub:
         except Invalid as refusal:
             # It is what the source sealed: sent again it will be no better, and what comes after must not wait for it.
             return self._set_aside(connection, sealed, None, f"it cannot be read: {refusal.message}")
-        change = Change(lambda commit: forwarded.receive(commit, sender, sealed, held, lost), control=False)
-        try:
-            verdict = self._submitted(change, held.records)
-        except CostdError:
-            raise
-        except Exception as error:
-            _log.exception("a forwarded batch is set aside", extra={"source": connection.source.name})
-            return self._set_aside(connection, sealed, held, f"it cannot be applied: {type(error).__name__}")
-        if isinstance(verdict, Applied):
-            self._metrics.hub.applied(verdict.outcomes)
-        return verdict
+        for carefully in (False, True):
+            try:
+                verdict = self._submitted(_receiving(sender, sealed, held, lost, carefully=carefully), held.records)
+            except CostdError:
+                raise
+            except Exception as error:
+                _log.exception("a forwarded batch cannot be applied as it is", extra={"source": connection.source.name})
+                reason = f"it cannot be applied: {type(error).__name__}"
+            else:
+                if isinstance(verdict, Applied):
+                    self._metrics.hub.applied(verdict.outcomes)
+                return verdict
+        return self._set_aside(connection, sealed, held, reason)
 
     def _submitted(self, change: Change, records: int) -> Verdict:
         """Carry out a change that brings records along; waits for room in the queue, which holds the source back."""
@@ -326,6 +328,12 @@ class Hub:
 
 def _not_held(quarantine_id: str) -> NotFound:
     return NotFound(f"nothing with the id {quarantine_id} is held in quarantine")
+
+
+def _receiving(sender: Sender, sealed: Sealed, held: Range, lost: Lost | None, *, carefully: bool) -> Change:
+    return Change(
+        lambda commit: forwarded.receive(commit, sender, sealed, held, lost, carefully=carefully), control=False
+    )
 
 
 def _log_meeting(source: KnownSource, hello: Hello, welcome: Welcome) -> None:

@@ -60,12 +60,17 @@ class Gap(NamedTuple):
 Verdict = Applied | OtherLineage | Gap
 
 
-def receive(commit: Commit, sender: Sender, sealed: Sealed, held: Range, lost: Lost | None) -> Verdict:
-    """Take over a range if it is the next one; the source's mark exists."""
+def receive(
+    commit: Commit, sender: Sender, sealed: Sealed, held: Range, lost: Lost | None, *, carefully: bool = False
+) -> Verdict:
+    """Take over a range if it is the next one; the source's mark exists.
+
+    Done `carefully`, records that the database refuses are set aside, each by itself; otherwise that raises.
+    """
     mark, verdict = _look(commit, sender, sealed)
     if verdict is not None:
         return verdict
-    applied = _apply(commit, sender, sealed, held, is_first=mark.is_first)
+    applied = _apply(commit, sender, sealed, held, is_first=mark.is_first, carefully=carefully)
     _take_down(commit, sender, sealed, applied, lost)
     return applied
 
@@ -146,12 +151,14 @@ def uncounted(commit: Commit, held: Range, window: tuple[int, int]) -> list[tupl
     return [(first, last) for first, last, _ in runs(missing)]
 
 
-def _apply(commit: Commit, sender: Sender, sealed: Sealed, held: Range, *, is_first: bool) -> Applied:
+def _apply(commit: Commit, sender: Sender, sealed: Sealed, held: Range, *, is_first: bool, carefully: bool) -> Applied:
     reasons = unfit(held, _foreign(held, sender.orgs))
     layout = _Layout(commit, held, sender, is_first=is_first)
     # Of a commit that is here already its records are here too, but for those that were set aside: duplicates among
     # them are told again, to a source that may have forgotten.
-    fates = apply_records(commit, held, layout.places, sender.orgs, reasons, layout.taken, layout.known)
+    fates = apply_records(
+        commit, held, layout.places, sender.orgs, reasons, layout.taken, layout.known, carefully=carefully
+    )
     apply_items(commit, held, sender.orgs, layout.known, fates.out)
     applied = Applied(sealed.last, sealed.seal)
     applied.outcomes.update(

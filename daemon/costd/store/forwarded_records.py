@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import compress
@@ -58,11 +59,14 @@ def apply_records(
     reasons: Mapping[int, str],
     taken: set[int],
     known: Sequence[range] = (),
+    *,
+    carefully: bool = False,
 ) -> Fates:
     """Add what is new of a range's records, but those that are unfit for a reason.
 
     `places` lead from the source's numbers to those here, `taken` are numbers whose records are here already. In
-    commits that are `known`, nothing is added: only duplicates are looked for.
+    commits that are `known`, nothing is added: only duplicates are looked for. Done `carefully`, one by one, what the
+    database refuses is unfit as well; otherwise that raises.
     """
     fates = Fates()
     _find_repeated(commit, held, orgs, taken, fates)
@@ -73,9 +77,14 @@ def apply_records(
         out.update(numbers)
     there = _mapper(places)
     events = held.events if not out else _only(held.events, [seq not in out for seq in held.events.seq])
-    fates.kept = len(events.seq)
     if events.seq:
-        _insert(commit, held, events, orgs, there)
+        refused = _insert(commit, held, events, orgs, there, carefully=carefully)
+        if refused:
+            fates.unfit.update(refused)
+            out.update(refused)
+            events = _only(events, [seq not in refused for seq in events.seq])
+        _add_up(commit, held, events, orgs)
+    fates.kept = len(events.seq)
     _insert_requests(commit, held, orgs, out, there)
     _insert_batches(commit, held, orgs, out, there)
     return fates
@@ -146,12 +155,12 @@ def _insert(
     events: Events,
     orgs: Mapping[str, int],
     there: Callable[[Sequence[int]], list[int]],
-) -> None:
-    series = {at: _here(held.series[at], held.organizations, orgs) for at in set(events.series)}
-    numbers = {at: commit.ledger.intern(commit, each, is_own=False) for at, each in series.items()}
+    *,
+    carefully: bool,
+) -> dict[int, str]:
+    """Store records; {number: why} of those that the database refused, where they are stored carefully."""
+    _, numbers = _series(commit, held, events, orgs)
     sources = [None, *(_source(commit, source) for source in held.sources)]
-    costs = [cost if cost >= 0 else None for cost in events.cost_nano]
-    latencies = [latency if latency >= 0 else None for latency in events.latency_ms]
     extras: list[str | None] = [None] * len(events.seq)
     for at, text in events.extra.items():
         extras[at] = text
@@ -161,17 +170,50 @@ def _insert(
         [charged or None for charged in events.charged_ms] or [None] * len(events.seq),
         [numbers[at] for at in events.series],
         *events.counts,
-        costs,
+        _known(events.cost_nano),
         [sources[at] for at in events.source],
-        latencies,
+        _known(events.latency_ms),
         extras,
         strict=True,
     )
+    if carefully:
+        return _insert_one_by_one(commit, events.seq, rows)
     insert_rows(commit.connection, INTO_EVENT, EVENT_COLUMNS, list(rows))
+    return {}
+
+
+def _insert_one_by_one(commit: Commit, seqs: Sequence[int], rows: Iterable[tuple[Any, ...]]) -> dict[int, str]:
+    refused: dict[int, str] = {}
+    statement = f"{INTO_EVENT} VALUES (?{', ?' * (EVENT_COLUMNS - 1)})"
+    for seq, row in zip(seqs, rows, strict=True):
+        try:
+            commit.connection.execute(statement, row)
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
+            refused[seq] = f"the ledger does not take it: {error}"
+    return refused
+
+
+def _add_up(commit: Commit, held: Range, events: Events, orgs: Mapping[str, int]) -> None:
+    """Add records to the sums of their hours."""
+    series, numbers = _series(commit, held, events, orgs)
     unrated, rare = _rare(events.extra)
     every = [series.get(at, held.series[at]) for at in range(len(held.series))]
+    costs, latencies = _known(events.cost_nano), _known(events.latency_ms)
     columns = _Columns(every, events.series, events.at_ms, events.counts, costs, latencies, unrated, rare)
     add_columns(commit, columns, numbers)
+
+
+def _series(
+    commit: Commit, held: Range, events: Events, orgs: Mapping[str, int]
+) -> tuple[dict[int, Series], dict[int, int]]:
+    """The series that records are of, and their numbers here, by their positions in the range."""
+    series = {at: _here(held.series[at], held.organizations, orgs) for at in set(events.series)}
+    return series, {at: commit.ledger.intern(commit, each, is_own=False) for at, each in series.items()}
+
+
+def _known(column: Sequence[int]) -> list[int | None]:
+    """A column in which below zero means that it is not known."""
+    return [value if value >= 0 else None for value in column]
 
 
 def _here(series: Series, names: Sequence[str], orgs: Mapping[str, int]) -> Series:
