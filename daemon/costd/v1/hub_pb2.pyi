@@ -176,8 +176,8 @@ class ForwardBatch(_message.Message):
     previous_seal: _builtins.bytes
     """The seal of the range before; empty at the beginning of an epoch."""
     seal: _builtins.bytes
-    """BLAKE2b, 16 bytes, of: the previous seal, the epoch, first and last (8 bytes each, big-endian), format (4 bytes, big-endian), and
-    `content`.
+    """BLAKE2b, 16 bytes, of: the previous seal (16 zero bytes where there is none), the epoch, first and last (8 bytes
+    each, big-endian), format (4 bytes, big-endian), and `content`.
     """
     format: _builtins.int
     """The form of `content`: 1 is zlib over a serialized ForwardContent."""
