@@ -321,6 +321,31 @@ def strange_entry(held: hub_pb2.ForwardContent) -> None:
     held.month_entries.add(seq=held.events.seq[0], id=b"i" * 16, kind="invented", year=2026, month=5)
 
 
+def entry(**fields: Any) -> Callable[[hub_pb2.ForwardContent], object]:
+    """Content with a month entry that is as good as any but for these fields."""
+    plain = {
+        "id": b"i" * 16,
+        "kind": "cost",
+        "service": "x",
+        "provider": "x",
+        "year": 2026,
+        "month": 5,
+        "details": "{}",
+    }
+
+    def change(held: hub_pb2.ForwardContent) -> None:
+        held.month_entries.add(**({"seq": held.events.seq[0]} | plain | fields))
+
+    return change
+
+
+def correction(amount: int) -> Callable[[hub_pb2.ForwardContent], object]:
+    def change(held: hub_pb2.ForwardContent) -> None:
+        held.adjustments.add(seq=held.events.seq[0], event_id=b"e" * 16, kind="reprice", amounts=[amount] * 12)
+
+    return change
+
+
 def huge_batch_of_records(held: hub_pb2.ForwardContent) -> None:
     held.record_batches.add(seq=held.events.seq[0], batch_id="b", fingerprint=b"f", added=(1 << 32) - 1)
 
@@ -339,6 +364,12 @@ WHOLE_LIES: dict[str, Callable[[hub_pb2.ForwardContent], object]] = {
     "a strange price source": strange_source,
     "a strange month entry": strange_entry,
     "a batch of four billion": huge_batch_of_records,
+    "a thirteenth month": entry(month=13),
+    "an entry beyond the limit": entry(cost_nano_usd=(1 << 63) - 1),
+    "an entry below zero": entry(cost_nano_usd=-1),
+    "an entry of tokens without end": entry(tokens=(1 << 64) - 1),
+    "a correction that sums cannot hold": correction(1 << 62),
+    "a correction far below zero": correction(-(1 << 62)),
 }
 
 

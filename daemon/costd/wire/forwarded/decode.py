@@ -26,14 +26,21 @@ from costd.domain.forwarding import (
     Sealed,
 )
 from costd.domain.ids import MAX_ORDINAL, parse_uuid
+from costd.domain.money import MAX_ENTRY_NANO, MAX_RECORD_NANO
 from costd.domain.rollup import ROLLUP_AMOUNTS
 from costd.domain.series import Series
+from costd.domain.units import MAX_QUANTITY
 from costd.v1 import hub_pb2
 from costd.wire.forwarded.encode import COUNT_FIELDS, ENTRY_FIELDS, SERIES_FIELDS
 
 #: What a batch may unfold to: fifty times what a full one does, so that a bomb is noticed and not filled in.
 MAX_CONTENT_BYTES = 64 * 2**20
 _UUID_BYTES = 16
+#: Sums must not overflow, whoever forwards; an entry counts a whole of parts, a correction takes one cost for another.
+_MAX_TOKENS = 4 * MAX_QUANTITY
+_MAX_CHANGE = 2 * MAX_RECORD_NANO
+_LAST_YEAR = 9_999
+_ENTRY_TOKENS = ("tokens", "input_tokens", "output_tokens", "cached_tokens")
 #: Beyond what the ledger can hold.
 _MAX_INT = (1 << 63) - 1
 
@@ -168,6 +175,14 @@ def _entry(said: hub_pb2.ForwardMonthEntry, orgs: int) -> Entry:
     _check_place(said.organization, orgs, "month_entries.organization")
     if len(said.id) != _UUID_BYTES:
         raise Invalid("batch.content.month_entries.id", "must be 16 bytes")
+    for name, value, low, high in (
+        ("month", said.month, 1, 12),
+        ("year", said.year, 0, _LAST_YEAR),
+        ("cost_nano_usd", said.cost_nano_usd, 0, MAX_ENTRY_NANO),
+        *((name, getattr(said, name), 0, _MAX_TOKENS) for name in _ENTRY_TOKENS),
+    ):
+        if not low <= value <= high:
+            raise Invalid(f"batch.content.month_entries.{name}", f"is {value}, not between {low} and {high}")
     return Entry(said.seq, said.id, said.organization, tuple(getattr(said, name) for name in ENTRY_FIELDS))
 
 
@@ -176,6 +191,8 @@ def _adjustment(said: hub_pb2.ForwardAdjustment, series: int, sources: int) -> A
     _check_place(said.price_source, sources + 1, "adjustments.price_source")
     if len(said.amounts) != len(ROLLUP_AMOUNTS):
         raise Invalid("batch.content.adjustments.amounts", f"must be {len(ROLLUP_AMOUNTS)} numbers")
+    if any(abs(amount) > _MAX_CHANGE for amount in said.amounts):
+        raise Invalid("batch.content.adjustments.amounts", f"must be at most {_MAX_CHANGE} either way")
     units = [(name, _quantity(text)) for name, text in _object(said.units, "adjustments.units").items()]
     return Adjustment(
         said.seq,
