@@ -108,6 +108,9 @@ def test_a_sidecar_restored_while_its_hub_is_away_sends_what_the_copy_had_not_se
     one.drain()
     web.proxy.refuse()
     record(web, 11, 30)
+    month = {"type": "cost", "service": "OpenAI", "data": {"amount": 12, "month": 5, "year": 2026}}
+    answer = web.running.client.post("/api/ingest", json=month, headers={"Idempotency-Key": "once"})
+    assert answer.status_code == 200
     backup = back_up(web.data_dir, tmp_path / "web-1.db")
     web.proxy.heal()
     record(web, 31, 40)
@@ -118,6 +121,8 @@ def test_a_sidecar_restored_while_its_hub_is_away_sends_what_the_copy_had_not_se
     record(web, 41, 50)
     one.drain()
     holds(one, 1, 50)
+    for data_dir in (one.data_dir, web.data_dir):
+        assert query(data_dir, "SELECT cost_nano FROM month_entry") == [(12_000_000_000,)], "sent twice, and kept"
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["all-forwarded", "records-waiting"])

@@ -95,9 +95,10 @@ def _find_repeated(commit: Commit, held: Range, orgs: Mapping[str, int], taken: 
     names = held.organizations
     here = [orgs.get(name, 0) for name in names]
     keys = {(here[org], request_id): (seq, mark) for seq, org, request_id, mark in held.requests if here[org]}
+    entries = _held_entries(commit, held)
     for key, request in find_requests(commit.connection, keys).items():
         seq, mark = keys[key]
-        if seq in taken:
+        if seq in taken or seq in entries:
             continue
         if request.fingerprint == mark:
             fates.duplicates.add(seq)
@@ -113,6 +114,12 @@ def _find_repeated(commit: Commit, held: Range, orgs: Mapping[str, int], taken: 
         else:
             fates.unfit.update(dict.fromkeys(records, _BATCH_CONFLICT))
     fates.unfit = {seq: why for seq, why in fates.unfit.items() if seq not in fates.duplicates}
+
+
+def _held_entries(commit: Commit, held: Range) -> frozenset[int]:
+    """The numbers of month entries that are here themselves: what came again is no duplicate of another source's."""
+    by_id = "SELECT 1 FROM month_entry WHERE id = ?"
+    return frozenset(each.seq for each in held.entries if commit.connection.execute(by_id, (each.id,)).fetchone())
 
 
 def _held_batch(commit: Commit, org_id: int | None, batch_id: bytes | str) -> bytes | None:
