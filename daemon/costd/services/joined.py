@@ -130,6 +130,7 @@ class Joined:
                 self._check_name(news, telling.copy_of)
                 telling.heard(news.time_ms - self._clock.now_ms())
                 self._take(news)
+                telling.answered(news.quarantine)
             raise LinkBroken("the hub has ended the stream")
         except LinkBroken as error:
             raise LinkBroken(telling.broken) if telling.broken else error from None

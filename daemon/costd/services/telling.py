@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from costd.clock import Clock
@@ -55,7 +56,9 @@ class Telling:
         self.copy_of = ""
         #: When keys were last told to have been used, and when they were told of; what was told of the quarantine.
         self._told_uses: dict[str, tuple[int, int]] = {}
-        self._told_orders: dict[str, str] = {}
+        self._told_orders: dict[str, tuple[str, int]] = {}
+        #: How often the hub has answered an order: the same one may be given again.
+        self._answers: Counter[str] = Counter()
 
     def close(self) -> None:
         """Say no more."""
@@ -65,6 +68,10 @@ class Telling:
         """The hub has said something, and its clock is this far ahead."""
         self._heard_s = self._clock.monotonic_s()
         self._skew_ms = clock_skew_ms
+
+    def answered(self, quarantine_ids: Iterable[str]) -> None:
+        """The hub's answers to orders are on disk."""
+        self._answers.update(quarantine_ids)
 
     def messages(self) -> Iterator[Upward]:
         """Where this end stands, then what is new, until the stream is closed."""
@@ -118,8 +125,10 @@ class Telling:
         return found
 
     def _new_orders(self) -> dict[str, str]:
+        answers = self._answers.copy()  # before the orders: one that is given again after its answer is news
         with self._readers.snapshot() as connection:
             pending = synced.pending_orders(connection)
-        found = {id_: order for id_, order in pending.items() if self._told_orders.get(id_) != order}
-        self._told_orders = pending
+        marks = {id_: (order, answers[id_]) for id_, order in pending.items()}
+        found = {id_: order for id_, order in pending.items() if self._told_orders.get(id_) != marks[id_]}
+        self._told_orders = marks
         return found
