@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -170,9 +171,14 @@ def test_a_source_revokes_no_key_that_is_not_its_organizations(launch: Launch) -
         uses=[hub_pb2.KeyUse(key_id=others.id, used_ms=1 << 50)],
         orders=[hub_pb2.QuarantineOrder(id="nothing", action="drop")],
     )
+    requests: SimpleQueue[hub_pb2.SyncRequest | None] = SimpleQueue()
+    requests.put(request)
     with channel_to(hub.grpc) as channel:
-        call = hub_pb2_grpc.HubServiceStub(channel).Sync(iter([request]), metadata=bearer(source), timeout=TIMEOUT_S)
+        stub = hub_pb2_grpc.HubServiceStub(channel)
+        # The stream stays open until it was answered: a hub that sees its end first has nobody left to answer.
+        call = stub.Sync(iter(requests.get, None), metadata=bearer(source), timeout=TIMEOUT_S)
         next(call)
+        requests.put(None)
     assert not lets_in(hub, theirs.secret)
     assert lets_in(hub, others.secret)
     assert hub.query("SELECT last_used_ms FROM api_key WHERE id = ?", others.id) == [(None,)]
