@@ -99,7 +99,8 @@ class Hub:
                 field="hello.name",
             )
         connection = Connection(source, hello, self._clock.now_ms())
-        meeting = Change(lambda commit: self._meet(commit, source, hello))
+        # Meeting a source and hearing of it is little, and must not fail while callers are turned away.
+        meeting = Change(lambda commit: self._meet(commit, source, hello), bounded=False)
         welcome: Welcome = self._writer.submit(meeting).wait(WRITE_TIMEOUT_S)
         with self._lock:
             earlier = self._connections.get((source.id, connection.epoch))
@@ -173,7 +174,7 @@ class Hub:
         if connection.batches % _PRUNE_EVERY == 0:
             sender = connection.sender
             self._writer.submit(
-                Change(lambda commit: source_epochs.prune_seals(commit, sender.source_id, sender.epoch))
+                Change(lambda commit: source_epochs.prune_seals(commit, sender.source_id, sender.epoch), bounded=False)
             )
         return applied
 
@@ -187,7 +188,7 @@ class Hub:
             note_forwarded(commit, source_id, waiting.forwarded_ms)
             source_epochs.seen(commit, source_id, epoch)
 
-        self._writer.submit(Change(apply)).wait(WRITE_TIMEOUT_S)
+        self._writer.submit(Change(apply, bounded=False)).wait(WRITE_TIMEOUT_S)
 
     def _check_current(self, connection: Connection) -> None:
         if self._stopping.is_set():

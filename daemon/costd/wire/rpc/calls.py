@@ -8,7 +8,7 @@ sends nothing cannot hold a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
@@ -215,20 +215,11 @@ def _endpoint(
     return Endpoint(handler, pool, refused)
 
 
-def python_name(method: MethodDescriptor) -> str:
-    """A method's name in snake case."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-
-
-def endpoints(
-    service: ServiceDescriptor,
-    make: Callable[[MethodDescriptor, str], Endpoint],
-    methods: Iterable[MethodDescriptor] | None = None,
-) -> dict[str, Endpoint]:
+def endpoints(service: ServiceDescriptor, make: Callable[[MethodDescriptor, str], Endpoint]) -> dict[str, Endpoint]:
     """An endpoint for every method of the service, by path; `make` gets the method and its name in snake case."""
     return {
-        f"/{service.full_name}/{method.name}": make(method, python_name(method))
-        for method in (service.methods if methods is None else methods)
+        f"/{service.full_name}/{method.name}": make(method, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
+        for method in service.methods
     }
 
 

@@ -172,9 +172,7 @@ class RpcServer:
     def _hub_methods(self, services: Services) -> dict[str, Endpoint]:
         access = services.access
         if services.hub is None or services.hub_sync is None or services.sources is None:
-            return calls.endpoints(
-                HUB, lambda method, _: calls.stream(method, no_hub, services.access, self._pools.read)
-            )
+            return calls.endpoints(HUB, lambda method, _: calls.stream(method, no_hub, access, self._pools.read))
         forwarding = ForwardService(services.hub, services.sources)
         syncing = SyncService(services.hub_sync)
         exchanges: dict[str, calls.KeyedExchange] = {"forward": forwarding.forward, "sync": syncing.sync}
@@ -195,10 +193,7 @@ class RpcServer:
             pool = self._pools.long if name == "flush" else self._pools.read
             return calls.unary(method, answer, self._keyed, pool)
 
-        there = [
-            method for method in service.methods if any(hasattr(each, calls.python_name(method)) for each in servicers)
-        ]
-        return calls.endpoints(service, make, there)
+        return calls.endpoints(service, make)
 
     def _open_methods(self) -> dict[str, Endpoint]:
         reflecting = reflection.ReflectionService(SERVICE_NAMES)
