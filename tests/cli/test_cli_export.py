@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_no_part(daemon: Daemon, tmp_path: Path) -> None:
     harness.until(lambda: [each for each in tmp_path.iterdir() if each.suffix == ".part"], "a part", 20)
     process.send_signal(signal.SIGINT)
     code = process.wait(20)
-    assert code in {0, 130}  # 0 where it was done first
+    assert code in {0, 130, -signal.SIGINT}  # 0 where it was done first, killed where it was just leaving
     assert [each for each in tmp_path.iterdir() if each.suffix == ".part"] == []
     with fifo.open("rb") as reader:
         assert reader.readline().startswith(b'{"id":"i0"')

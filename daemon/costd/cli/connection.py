@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 
@@ -35,6 +37,9 @@ _PAUSE_S = 0.1
 
 #: Enough for any answer but that of a check, which reads the whole ledger.
 ANSWER_S = 60.0
+
+#: How many answers of a stream may wait for whoever reads it.
+_AHEAD = 4
 
 #: What starts a daemon of each mode.
 _STARTED_BY = MappingProxyType({SIDECAR: "run", HUB: "hub"})
@@ -75,14 +80,42 @@ class Daemon:
             raise translated(error, self.target) from None
 
     def stream(self, method: Callable[..., Iterable[_Response]], request: object) -> Iterator[_Response]:
-        """Each answer of `method` as it comes; the call ends with the iterator. Raises as `ask` does."""
+        """Each answer of `method` as it comes; the call ends with the iterator. Raises as `ask` does.
+
+        A thread of its own waits for the answers: Ctrl-C in the midst of gRPC's waiting would leave a lock taken that
+        the end of the call needs too.
+        """
         call: Any = method(request, metadata=self._metadata)
+        arrived: queue.SimpleQueue[_Arrived[_Response]] = queue.SimpleQueue()
+        room = threading.Semaphore(_AHEAD)
+        threading.Thread(target=_read, args=(call, arrived, room), name="costd-stream", daemon=True).start()
         try:
-            yield from call
-        except grpc.RpcError as error:
-            raise translated(error, self.target) from None
+            while (one := arrived.get()).failure is None:
+                room.release()
+                yield from one.answers
+            if not isinstance(one.failure, StopIteration):
+                raise translated(one.failure, self.target) from None
         finally:
             call.cancel()
+
+
+class _Arrived(NamedTuple, Generic[_Response]):
+    """One answer of a stream, or why there are no more: gRPC's error, or StopIteration at its end."""
+
+    answers: tuple[_Response, ...]
+    failure: grpc.RpcError | StopIteration | None = None
+
+
+def _read(
+    call: Iterable[_Response], arrived: queue.SimpleQueue[_Arrived[_Response]], room: threading.Semaphore
+) -> None:
+    try:
+        for answer in call:
+            room.acquire()
+            arrived.put(_Arrived((answer,)))
+        arrived.put(_Arrived((), StopIteration()))
+    except grpc.RpcError as error:
+        arrived.put(_Arrived((), error))
 
 
 @contextlib.contextmanager
