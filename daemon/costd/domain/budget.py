@@ -37,7 +37,8 @@ class Budget(NamedTuple):
     `scope` is (dimension, value) pairs in the order of DIMENSIONS; a record must have all of them. `each` is a
     dimension of which every value has windows of its own, or "". `thresholds` are shares of the amount. Only a `hard`
     budget denies. `on_unpriced` says what becomes of calls whose price is not known, `on_hub_down` of calls for which
-    no money is at hand while the hub is out of reach: DENY or ALLOW.
+    no money is at hand while the hub is out of reach: DENY or ALLOW. `since_ms` is when the revision began: windows
+    that ended before are none of its.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Budget(NamedTuple):
     on_unpriced: str = ALLOW
     on_hub_down: str = DENY
     revision: int = 1
+    since_ms: int = 0
 
     def windows(self) -> Windows:
         """The windows of this revision; raises Invalid where this machine does not know its time zone."""

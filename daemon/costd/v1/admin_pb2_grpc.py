@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from costd.v1 import admin_pb2 as costd_dot_v1_dot_admin__pb2
+from costd.v1 import alert_pb2 as costd_dot_v1_dot_alert__pb2
+from costd.v1 import budget_pb2 as costd_dot_v1_dot_budget__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
 from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
 from costd.v1 import prices_pb2 as costd_dot_v1_dot_prices__pb2
@@ -193,6 +195,21 @@ class AdminServiceStub:
                 '/costd.v1.AdminService/SettleQuarantine',
                 request_serializer=costd_dot_v1_dot_source__pb2.SettleQuarantineRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_source__pb2.Quarantined.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/costd.v1.AdminService/SetBudget',
+                request_serializer=costd_dot_v1_dot_budget__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_budget__pb2.Budget.FromString,
+                _registered_method=True)
+        self.RemoveBudget = channel.unary_unary(
+                '/costd.v1.AdminService/RemoveBudget',
+                request_serializer=costd_dot_v1_dot_budget__pb2.RemoveBudgetRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_budget__pb2.Budget.FromString,
+                _registered_method=True)
+        self.TestAlerts = channel.unary_unary(
+                '/costd.v1.AdminService/TestAlerts',
+                request_serializer=costd_dot_v1_dot_alert__pb2.TestAlertsRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_alert__pb2.TestAlertsResponse.FromString,
                 _registered_method=True)
 
 
@@ -417,6 +434,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetBudget(self, request, context):
+        """Makes a budget, or changes the one of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBudget(self, request, context):
+        """Removes a budget; what was recorded stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestAlerts(self, request, context):
+        """Sends a test alert by every way out that is configured, and says what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -574,6 +612,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SettleQuarantine,
                     request_deserializer=costd_dot_v1_dot_source__pb2.SettleQuarantineRequest.FromString,
                     response_serializer=costd_dot_v1_dot_source__pb2.Quarantined.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=costd_dot_v1_dot_budget__pb2.SetBudgetRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_budget__pb2.Budget.SerializeToString,
+            ),
+            'RemoveBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBudget,
+                    request_deserializer=costd_dot_v1_dot_budget__pb2.RemoveBudgetRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_budget__pb2.Budget.SerializeToString,
+            ),
+            'TestAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestAlerts,
+                    request_deserializer=costd_dot_v1_dot_alert__pb2.TestAlertsRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_alert__pb2.TestAlertsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1414,6 +1467,87 @@ class AdminService:
             '/costd.v1.AdminService/SettleQuarantine',
             costd_dot_v1_dot_source__pb2.SettleQuarantineRequest.SerializeToString,
             costd_dot_v1_dot_source__pb2.Quarantined.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/SetBudget',
+            costd_dot_v1_dot_budget__pb2.SetBudgetRequest.SerializeToString,
+            costd_dot_v1_dot_budget__pb2.Budget.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/RemoveBudget',
+            costd_dot_v1_dot_budget__pb2.RemoveBudgetRequest.SerializeToString,
+            costd_dot_v1_dot_budget__pb2.Budget.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/TestAlerts',
+            costd_dot_v1_dot_alert__pb2.TestAlertsRequest.SerializeToString,
+            costd_dot_v1_dot_alert__pb2.TestAlertsResponse.FromString,
             options,
             channel_credentials,
             insecure,

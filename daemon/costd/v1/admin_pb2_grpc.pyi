@@ -5,6 +5,8 @@ What an operator asks of a daemon."""
 
 from collections import abc as _abc
 from costd.v1 import admin_pb2 as _admin_pb2
+from costd.v1 import alert_pb2 as _alert_pb2
+from costd.v1 import budget_pb2 as _budget_pb2
 from costd.v1 import catalog_pb2 as _catalog_pb2
 from costd.v1 import correction_pb2 as _correction_pb2
 from costd.v1 import prices_pb2 as _prices_pb2
@@ -99,6 +101,12 @@ class AdminServiceStub:
     """What the hub could not take, at either end."""
     SettleQuarantine: _grpc.UnaryUnaryMultiCallable[_source_pb2.SettleQuarantineRequest, _source_pb2.Quarantined]
     """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to."""
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.SetBudgetRequest, _budget_pb2.Budget]
+    """Makes a budget, or changes the one of that name."""
+    RemoveBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.RemoveBudgetRequest, _budget_pb2.Budget]
+    """Removes a budget; what was recorded stays."""
+    TestAlerts: _grpc.UnaryUnaryMultiCallable[_alert_pb2.TestAlertsRequest, _alert_pb2.TestAlertsResponse]
+    """Sends a test alert by every way out that is configured, and says what came of it."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -167,6 +175,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """What the hub could not take, at either end."""
     SettleQuarantine: _aio.UnaryUnaryMultiCallable[_source_pb2.SettleQuarantineRequest, _source_pb2.Quarantined]  # type: ignore[assignment]
     """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to."""
+    SetBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.SetBudgetRequest, _budget_pb2.Budget]  # type: ignore[assignment]
+    """Makes a budget, or changes the one of that name."""
+    RemoveBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.RemoveBudgetRequest, _budget_pb2.Budget]  # type: ignore[assignment]
+    """Removes a budget; what was recorded stays."""
+    TestAlerts: _aio.UnaryUnaryMultiCallable[_alert_pb2.TestAlertsRequest, _alert_pb2.TestAlertsResponse]  # type: ignore[assignment]
+    """Sends a test alert by every way out that is configured, and says what came of it."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -418,5 +432,29 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_source_pb2.Quarantined, _abc.Awaitable[_source_pb2.Quarantined]]:
         """Tries again, or gives up, what was set aside; at a sidecar the hub is asked to."""
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _budget_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.Budget, _abc.Awaitable[_budget_pb2.Budget]]:
+        """Makes a budget, or changes the one of that name."""
+
+    @_abc_1.abstractmethod
+    def RemoveBudget(
+        self,
+        request: _budget_pb2.RemoveBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.Budget, _abc.Awaitable[_budget_pb2.Budget]]:
+        """Removes a budget; what was recorded stays."""
+
+    @_abc_1.abstractmethod
+    def TestAlerts(
+        self,
+        request: _alert_pb2.TestAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alert_pb2.TestAlertsResponse, _abc.Awaitable[_alert_pb2.TestAlertsResponse]]:
+        """Sends a test alert by every way out that is configured, and says what came of it."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,7 +4,15 @@ isort:skip_file
 The road between a sidecar and its hub."""
 
 from collections import abc as _abc
+from costd.v1 import budget_pb2 as _budget_pb2
 from costd.v1 import hub_state_pb2 as _hub_state_pb2
+from costd.v1.lease_pb2 import LeaseReport as LeaseReport
+from costd.v1.lease_pb2 import LeaseRequest as LeaseRequest
+from costd.v1.lease_pb2 import LeaseResponse as LeaseResponse
+from costd.v1.lease_pb2 import LeaseReturn as LeaseReturn
+from costd.v1.lease_pb2 import LeaseSlice as LeaseSlice
+from costd.v1.lease_pb2 import LeaseWant as LeaseWant
+from costd.v1.lease_pb2 import WindowKey as WindowKey
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -1045,6 +1053,7 @@ class SyncRequest(_message.Message):
     CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
     ORDERS_FIELD_NUMBER: _builtins.int
     PRICE_LIST_FIELD_NUMBER: _builtins.int
+    BUDGETS_VERSION_FIELD_NUMBER: _builtins.int
     hub_epoch: _builtins.bytes
     """The hub's epoch of what the source has; empty where it has nothing."""
     keys_version: _builtins.int
@@ -1059,6 +1068,8 @@ class SyncRequest(_message.Message):
     """How far the source's clock is behind the hub's, in milliseconds, as the source measured it."""
     price_list: _builtins.bytes
     """Digest of the compiled price list in force at the source: where it is the hub's, the hub need not send that."""
+    budgets_version: _builtins.int
+    """The version of the budgets it has."""
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUse]:
         """When keys of the hub's were last used at the source."""
@@ -1084,10 +1095,11 @@ class SyncRequest(_message.Message):
         clock_skew_ms: _builtins.int = ...,
         orders: _abc.Iterable[Global___QuarantineOrder] | None = ...,
         price_list: _builtins.bytes = ...,
+        budgets_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_version", b"catalog_version", "clock_skew_ms", b"clock_skew_ms", "hub_epoch", b"hub_epoch", "keys_version", b"keys_version", "orders", b"orders", "price_list", b"price_list", "prices_version", b"prices_version", "quarantine_version", b"quarantine_version", "revocations", b"revocations", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets_version", b"budgets_version", "catalog_version", b"catalog_version", "clock_skew_ms", b"clock_skew_ms", "hub_epoch", b"hub_epoch", "keys_version", b"keys_version", "orders", b"orders", "price_list", b"price_list", "prices_version", b"prices_version", "quarantine_version", b"quarantine_version", "revocations", b"revocations", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1192,6 +1204,8 @@ class SyncResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    BUDGETS_VERSION_FIELD_NUMBER: _builtins.int
     hub_epoch: _builtins.bytes
     """The hub's epoch. Where it is another than before, this message is the whole state."""
     time_ms: _builtins.int
@@ -1212,6 +1226,8 @@ class SyncResponse(_message.Message):
     """Whether more of the state follows at once: too much for one message."""
     source: _builtins.str
     """The name of the source."""
+    budgets_version: _builtins.int
+    """The version of the budgets from here on."""
     @_builtins.property
     def organizations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the organizations the source is bound to; the first is that of the source's own records."""
@@ -1232,6 +1248,10 @@ class SyncResponse(_message.Message):
     def quarantine(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantineOutcome]:
         """What became of records that were set aside."""
 
+    @_builtins.property
+    def budgets(self) -> _budget_pb2.SyncedBudgets:
+        """The budgets, where they changed."""
+
     def __init__(
         self,
         *,
@@ -1250,10 +1270,12 @@ class SyncResponse(_message.Message):
         version: _builtins.str = ...,
         more: _builtins.bool = ...,
         source: _builtins.str = ...,
+        budgets: _budget_pb2.SyncedBudgets | None = ...,
+        budgets_version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "prices", b"prices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_keys", b"all_keys", "catalog", b"catalog", "catalog_version", b"catalog_version", "hub_epoch", b"hub_epoch", "keys", b"keys", "keys_version", b"keys_version", "more", b"more", "organizations", b"organizations", "prices", b"prices", "prices_version", b"prices_version", "quarantine", b"quarantine", "quarantine_version", b"quarantine_version", "source", b"source", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_keys", b"all_keys", "budgets", b"budgets", "budgets_version", b"budgets_version", "catalog", b"catalog", "catalog_version", b"catalog_version", "hub_epoch", b"hub_epoch", "keys", b"keys", "keys_version", b"keys_version", "more", b"more", "organizations", b"organizations", "prices", b"prices", "prices_version", b"prices_version", "quarantine", b"quarantine", "quarantine_version", b"quarantine_version", "source", b"source", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from costd.v1 import hub_pb2 as costd_dot_v1_dot_hub__pb2
+from costd.v1 import lease_pb2 as costd_dot_v1_dot_lease__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -45,6 +46,11 @@ class HubServiceStub:
                 request_serializer=costd_dot_v1_dot_hub__pb2.SyncRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_hub__pb2.SyncResponse.FromString,
                 _registered_method=True)
+        self.Lease = channel.unary_unary(
+                '/costd.v1.HubService/Lease',
+                request_serializer=costd_dot_v1_dot_lease__pb2.LeaseRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_lease__pb2.LeaseResponse.FromString,
+                _registered_method=True)
 
 
 class HubServiceServicer:
@@ -59,7 +65,14 @@ class HubServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Sync(self, request_iterator, context):
-        """Keeps a source up to date with keys, catalog and prices; every change is sent as it comes.
+        """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Lease(self, request, context):
+        """Grants a source slices of hard budgets' windows, takes back what it does not need.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +90,11 @@ def add_HubServiceServicer_to_server(servicer, server):
                     servicer.Sync,
                     request_deserializer=costd_dot_v1_dot_hub__pb2.SyncRequest.FromString,
                     response_serializer=costd_dot_v1_dot_hub__pb2.SyncResponse.SerializeToString,
+            ),
+            'Lease': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lease,
+                    request_deserializer=costd_dot_v1_dot_lease__pb2.LeaseRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_lease__pb2.LeaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class HubService:
             '/costd.v1.HubService/Sync',
             costd_dot_v1_dot_hub__pb2.SyncRequest.SerializeToString,
             costd_dot_v1_dot_hub__pb2.SyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.HubService/Lease',
+            costd_dot_v1_dot_lease__pb2.LeaseRequest.SerializeToString,
+            costd_dot_v1_dot_lease__pb2.LeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,14 @@ The road between a sidecar and its hub."""
 
 from collections import abc as _abc
 from costd.v1 import hub_pb2 as _hub_pb2
+from costd.v1 import lease_pb2 as _lease_pb2
+from costd.v1.lease_pb2 import LeaseReport as LeaseReport
+from costd.v1.lease_pb2 import LeaseRequest as LeaseRequest
+from costd.v1.lease_pb2 import LeaseResponse as LeaseResponse
+from costd.v1.lease_pb2 import LeaseReturn as LeaseReturn
+from costd.v1.lease_pb2 import LeaseSlice as LeaseSlice
+from costd.v1.lease_pb2 import LeaseWant as LeaseWant
+from costd.v1.lease_pb2 import WindowKey as WindowKey
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -36,7 +44,9 @@ class HubServiceStub:
     Forward: _grpc.StreamStreamMultiCallable[_hub_pb2.ForwardRequest, _hub_pb2.ForwardResponse]
     """Takes over what a source has recorded, batch by batch, in the order of the source's sequence."""
     Sync: _grpc.StreamStreamMultiCallable[_hub_pb2.SyncRequest, _hub_pb2.SyncResponse]
-    """Keeps a source up to date with keys, catalog and prices; every change is sent as it comes."""
+    """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes."""
+    Lease: _grpc.UnaryUnaryMultiCallable[_lease_pb2.LeaseRequest, _lease_pb2.LeaseResponse]
+    """Grants a source slices of hard budgets' windows, takes back what it does not need."""
 
 @_typing.type_check_only
 class HubServiceAsyncStub(HubServiceStub):
@@ -46,7 +56,9 @@ class HubServiceAsyncStub(HubServiceStub):
     Forward: _aio.StreamStreamMultiCallable[_hub_pb2.ForwardRequest, _hub_pb2.ForwardResponse]  # type: ignore[assignment]
     """Takes over what a source has recorded, batch by batch, in the order of the source's sequence."""
     Sync: _aio.StreamStreamMultiCallable[_hub_pb2.SyncRequest, _hub_pb2.SyncResponse]  # type: ignore[assignment]
-    """Keeps a source up to date with keys, catalog and prices; every change is sent as it comes."""
+    """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes."""
+    Lease: _aio.UnaryUnaryMultiCallable[_lease_pb2.LeaseRequest, _lease_pb2.LeaseResponse]  # type: ignore[assignment]
+    """Grants a source slices of hard budgets' windows, takes back what it does not need."""
 
 class HubServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a hub answers to its sidecars, here called sources. Needs a key with the role "source"."""
@@ -65,6 +77,14 @@ class HubServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_hub_pb2.SyncRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_hub_pb2.SyncResponse], _abc.AsyncIterator[_hub_pb2.SyncResponse]]:
-        """Keeps a source up to date with keys, catalog and prices; every change is sent as it comes."""
+        """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes."""
+
+    @_abc_1.abstractmethod
+    def Lease(
+        self,
+        request: _lease_pb2.LeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lease_pb2.LeaseResponse, _abc.Awaitable[_lease_pb2.LeaseResponse]]:
+        """Grants a source slices of hard budgets' windows, takes back what it does not need."""
 
 def add_HubServiceServicer_to_server(servicer: HubServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,11 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from costd.v1 import alert_pb2 as costd_dot_v1_dot_alert__pb2
+from costd.v1 import budget_pb2 as costd_dot_v1_dot_budget__pb2
 from costd.v1 import records_pb2 as costd_dot_v1_dot_records__pb2
 
+from costd.v1.alert_pb2 import *
+from costd.v1.budget_pb2 import *
 from costd.v1.records_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/query.proto\x12\x08\x63ostd.v1\x1a\x16\x63ostd/v1/records.proto\"\xe6\x01\n\x10SummarizeRequest\x12\x10\n\x08group_by\x18\x01 \x03(\t\x12\x15\n\x08since_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_ms\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x38\n\x07\x66ilters\x18\x04 \x03(\x0b\x32\'.costd.v1.SummarizeRequest.FiltersEntry\x12\x0e\n\x06\x62ucket\x18\x05 \x01(\t\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_since_msB\x0b\n\t_until_ms\"\\\n\x11SummarizeResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x14.costd.v1.SummaryRow\x12#\n\x05total\x18\x02 \x01(\x0b\x32\x14.costd.v1.SummaryRow\"\xe1\x02\n\nSummaryRow\x12\x38\n\ndimensions\x18\x01 \x03(\x0b\x32$.costd.v1.SummaryRow.DimensionsEntry\x12\x11\n\tbucket_ms\x18\x02 \x01(\x03\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x05 \x01(\x03\x12\x15\n\routput_tokens\x18\x06 \x01(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x07 \x01(\x03\x12\x1a\n\x12\x63\x61\x63he_write_tokens\x18\x08 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\t \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\n \x01(\t\x12\x10\n\x08unpriced\x18\x0b \x01(\x03\x12\x0f\n\x07unrated\x18\x0c \x01(\x03\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x11ListEventsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"J\n\x12ListEventsResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.costd.v1.Event\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"2\n\x0f\x42urnRateRequest\x12\r\n\x05hours\x18\x01 \x01(\x05\x12\x10\n\x08provider\x18\x02 \x01(\t\"\x96\x01\n\x10\x42urnRateResponse\x12\x10\n\x08since_ms\x18\x01 \x01(\x03\x12\x10\n\x08until_ms\x18\x02 \x01(\x03\x12\r\n\x05hours\x18\x03 \x01(\x05\x12\x1d\n\x05total\x18\x04 \x01(\x0b\x32\x0e.costd.v1.Burn\x12!\n\tproviders\x18\x05 \x03(\x0b\x32\x0e.costd.v1.Burn\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\"\x8b\x02\n\x04\x42urn\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x17\n\x0ftokens_per_hour\x18\x02 \x01(\x01\x12\x16\n\x0etokens_per_day\x18\x03 \x01(\x01\x12\x1e\n\x11\x63ost_usd_per_hour\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10\x63ost_usd_per_day\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08requests\x18\x06 \x01(\x03\x12\x0e\n\x06tokens\x18\x07 \x01(\x03\x12\x15\n\x08\x63ost_usd\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08unpriced\x18\t \x01(\x03\x42\x14\n\x12_cost_usd_per_hourB\x13\n\x11_cost_usd_per_dayB\x0b\n\t_cost_usd2\xd4\x02\n\x0cQueryService\x12\x44\n\tSummarize\x12\x1a.costd.v1.SummarizeRequest\x1a\x1b.costd.v1.SummarizeResponse\x12G\n\nListEvents\x12\x1b.costd.v1.ListEventsRequest\x1a\x1c.costd.v1.ListEventsResponse\x12\x41\n\x08\x42urnRate\x12\x19.costd.v1.BurnRateRequest\x1a\x1a.costd.v1.BurnRateResponse\x12:\n\x06\x45xport\x12\x17.costd.v1.ExportRequest\x1a\x15.costd.v1.ExportChunk0\x01\x12\x36\n\x04Tail\x12\x15.costd.v1.TailRequest\x1a\x15.costd.v1.TailMessage0\x01P\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/query.proto\x12\x08\x63ostd.v1\x1a\x14\x63ostd/v1/alert.proto\x1a\x15\x63ostd/v1/budget.proto\x1a\x16\x63ostd/v1/records.proto\"\xe6\x01\n\x10SummarizeRequest\x12\x10\n\x08group_by\x18\x01 \x03(\t\x12\x15\n\x08since_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_ms\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x38\n\x07\x66ilters\x18\x04 \x03(\x0b\x32\'.costd.v1.SummarizeRequest.FiltersEntry\x12\x0e\n\x06\x62ucket\x18\x05 \x01(\t\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_since_msB\x0b\n\t_until_ms\"\\\n\x11SummarizeResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x14.costd.v1.SummaryRow\x12#\n\x05total\x18\x02 \x01(\x0b\x32\x14.costd.v1.SummaryRow\"\xe1\x02\n\nSummaryRow\x12\x38\n\ndimensions\x18\x01 \x03(\x0b\x32$.costd.v1.SummaryRow.DimensionsEntry\x12\x11\n\tbucket_ms\x18\x02 \x01(\x03\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x05 \x01(\x03\x12\x15\n\routput_tokens\x18\x06 \x01(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x07 \x01(\x03\x12\x1a\n\x12\x63\x61\x63he_write_tokens\x18\x08 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\t \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\n \x01(\t\x12\x10\n\x08unpriced\x18\x0b \x01(\x03\x12\x0f\n\x07unrated\x18\x0c \x01(\x03\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x11ListEventsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"J\n\x12ListEventsResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.costd.v1.Event\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"2\n\x0f\x42urnRateRequest\x12\r\n\x05hours\x18\x01 \x01(\x05\x12\x10\n\x08provider\x18\x02 \x01(\t\"\x96\x01\n\x10\x42urnRateResponse\x12\x10\n\x08since_ms\x18\x01 \x01(\x03\x12\x10\n\x08until_ms\x18\x02 \x01(\x03\x12\r\n\x05hours\x18\x03 \x01(\x05\x12\x1d\n\x05total\x18\x04 \x01(\x0b\x32\x0e.costd.v1.Burn\x12!\n\tproviders\x18\x05 \x03(\x0b\x32\x0e.costd.v1.Burn\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\"\x8b\x02\n\x04\x42urn\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x17\n\x0ftokens_per_hour\x18\x02 \x01(\x01\x12\x16\n\x0etokens_per_day\x18\x03 \x01(\x01\x12\x1e\n\x11\x63ost_usd_per_hour\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10\x63ost_usd_per_day\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08requests\x18\x06 \x01(\x03\x12\x0e\n\x06tokens\x18\x07 \x01(\x03\x12\x15\n\x08\x63ost_usd\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08unpriced\x18\t \x01(\x03\x42\x14\n\x12_cost_usd_per_hourB\x13\n\x11_cost_usd_per_dayB\x0b\n\t_cost_usd2\x8a\x05\n\x0cQueryService\x12\x44\n\tSummarize\x12\x1a.costd.v1.SummarizeRequest\x1a\x1b.costd.v1.SummarizeResponse\x12G\n\nListEvents\x12\x1b.costd.v1.ListEventsRequest\x1a\x1c.costd.v1.ListEventsResponse\x12\x41\n\x08\x42urnRate\x12\x19.costd.v1.BurnRateRequest\x1a\x1a.costd.v1.BurnRateResponse\x12M\n\x0c\x42udgetStatus\x12\x1d.costd.v1.BudgetStatusRequest\x1a\x1e.costd.v1.BudgetStatusResponse\x12J\n\x0bListBudgets\x12\x1c.costd.v1.ListBudgetsRequest\x1a\x1d.costd.v1.ListBudgetsResponse\x12P\n\rBudgetHistory\x12\x1e.costd.v1.BudgetHistoryRequest\x1a\x1f.costd.v1.BudgetHistoryResponse\x12G\n\nListAlerts\x12\x1b.costd.v1.ListAlertsRequest\x1a\x1c.costd.v1.ListAlertsResponse\x12:\n\x06\x45xport\x12\x17.costd.v1.ExportRequest\x1a\x15.costd.v1.ExportChunk0\x01\x12\x36\n\x04Tail\x12\x15.costd.v1.TailRequest\x1a\x15.costd.v1.TailMessage0\x01P\x00P\x01P\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,26 +41,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUMMARIZEREQUEST_FILTERSENTRY']._serialized_options = b'8\001'
   _globals['_SUMMARYROW_DIMENSIONSENTRY']._loaded_options = None
   _globals['_SUMMARYROW_DIMENSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_SUMMARIZEREQUEST']._serialized_start=59
-  _globals['_SUMMARIZEREQUEST']._serialized_end=289
-  _globals['_SUMMARIZEREQUEST_FILTERSENTRY']._serialized_start=217
-  _globals['_SUMMARIZEREQUEST_FILTERSENTRY']._serialized_end=263
-  _globals['_SUMMARIZERESPONSE']._serialized_start=291
-  _globals['_SUMMARIZERESPONSE']._serialized_end=383
-  _globals['_SUMMARYROW']._serialized_start=386
-  _globals['_SUMMARYROW']._serialized_end=739
-  _globals['_SUMMARYROW_DIMENSIONSENTRY']._serialized_start=690
-  _globals['_SUMMARYROW_DIMENSIONSENTRY']._serialized_end=739
-  _globals['_LISTEVENTSREQUEST']._serialized_start=741
-  _globals['_LISTEVENTSREQUEST']._serialized_end=803
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=805
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=879
-  _globals['_BURNRATEREQUEST']._serialized_start=881
-  _globals['_BURNRATEREQUEST']._serialized_end=931
-  _globals['_BURNRATERESPONSE']._serialized_start=934
-  _globals['_BURNRATERESPONSE']._serialized_end=1084
-  _globals['_BURN']._serialized_start=1087
-  _globals['_BURN']._serialized_end=1354
-  _globals['_QUERYSERVICE']._serialized_start=1357
-  _globals['_QUERYSERVICE']._serialized_end=1697
+  _globals['_SUMMARIZEREQUEST']._serialized_start=104
+  _globals['_SUMMARIZEREQUEST']._serialized_end=334
+  _globals['_SUMMARIZEREQUEST_FILTERSENTRY']._serialized_start=262
+  _globals['_SUMMARIZEREQUEST_FILTERSENTRY']._serialized_end=308
+  _globals['_SUMMARIZERESPONSE']._serialized_start=336
+  _globals['_SUMMARIZERESPONSE']._serialized_end=428
+  _globals['_SUMMARYROW']._serialized_start=431
+  _globals['_SUMMARYROW']._serialized_end=784
+  _globals['_SUMMARYROW_DIMENSIONSENTRY']._serialized_start=735
+  _globals['_SUMMARYROW_DIMENSIONSENTRY']._serialized_end=784
+  _globals['_LISTEVENTSREQUEST']._serialized_start=786
+  _globals['_LISTEVENTSREQUEST']._serialized_end=848
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=850
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=924
+  _globals['_BURNRATEREQUEST']._serialized_start=926
+  _globals['_BURNRATEREQUEST']._serialized_end=976
+  _globals['_BURNRATERESPONSE']._serialized_start=979
+  _globals['_BURNRATERESPONSE']._serialized_end=1129
+  _globals['_BURN']._serialized_start=1132
+  _globals['_BURN']._serialized_end=1399
+  _globals['_QUERYSERVICE']._serialized_start=1402
+  _globals['_QUERYSERVICE']._serialized_end=2052
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,27 @@ The reads that the command line and clients need."""
 
 from collections import abc as _abc
 from costd.v1 import records_pb2 as _records_pb2
+from costd.v1.alert_pb2 import Alert as Alert
+from costd.v1.alert_pb2 import AlertDelivery as AlertDelivery
+from costd.v1.alert_pb2 import ListAlertsRequest as ListAlertsRequest
+from costd.v1.alert_pb2 import ListAlertsResponse as ListAlertsResponse
+from costd.v1.alert_pb2 import TestAlertsRequest as TestAlertsRequest
+from costd.v1.alert_pb2 import TestAlertsResponse as TestAlertsResponse
+from costd.v1.budget_pb2 import Budget as Budget
+from costd.v1.budget_pb2 import BudgetChange as BudgetChange
+from costd.v1.budget_pb2 import BudgetHistoryRequest as BudgetHistoryRequest
+from costd.v1.budget_pb2 import BudgetHistoryResponse as BudgetHistoryResponse
+from costd.v1.budget_pb2 import BudgetStanding as BudgetStanding
+from costd.v1.budget_pb2 import BudgetStatusRequest as BudgetStatusRequest
+from costd.v1.budget_pb2 import BudgetStatusResponse as BudgetStatusResponse
+from costd.v1.budget_pb2 import ListBudgetsRequest as ListBudgetsRequest
+from costd.v1.budget_pb2 import ListBudgetsResponse as ListBudgetsResponse
+from costd.v1.budget_pb2 import RemoveBudgetRequest as RemoveBudgetRequest
+from costd.v1.budget_pb2 import SetBudgetRequest as SetBudgetRequest
+from costd.v1.budget_pb2 import SyncedBudget as SyncedBudget
+from costd.v1.budget_pb2 import SyncedBudgets as SyncedBudgets
+from costd.v1.budget_pb2 import WindowHolder as WindowHolder
+from costd.v1.budget_pb2 import WindowStanding as WindowStanding
 from costd.v1.records_pb2 import Event as Event
 from costd.v1.records_pb2 import ExportChunk as ExportChunk
 from costd.v1.records_pb2 import ExportRequest as ExportRequest

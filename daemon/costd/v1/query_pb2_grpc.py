@@ -3,6 +3,8 @@
 import grpc
 import warnings
 
+from costd.v1 import alert_pb2 as costd_dot_v1_dot_alert__pb2
+from costd.v1 import budget_pb2 as costd_dot_v1_dot_budget__pb2
 from costd.v1 import query_pb2 as costd_dot_v1_dot_query__pb2
 from costd.v1 import records_pb2 as costd_dot_v1_dot_records__pb2
 
@@ -51,6 +53,26 @@ class QueryServiceStub:
                 request_serializer=costd_dot_v1_dot_query__pb2.BurnRateRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_query__pb2.BurnRateResponse.FromString,
                 _registered_method=True)
+        self.BudgetStatus = channel.unary_unary(
+                '/costd.v1.QueryService/BudgetStatus',
+                request_serializer=costd_dot_v1_dot_budget__pb2.BudgetStatusRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_budget__pb2.BudgetStatusResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/costd.v1.QueryService/ListBudgets',
+                request_serializer=costd_dot_v1_dot_budget__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_budget__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
+        self.BudgetHistory = channel.unary_unary(
+                '/costd.v1.QueryService/BudgetHistory',
+                request_serializer=costd_dot_v1_dot_budget__pb2.BudgetHistoryRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_budget__pb2.BudgetHistoryResponse.FromString,
+                _registered_method=True)
+        self.ListAlerts = channel.unary_unary(
+                '/costd.v1.QueryService/ListAlerts',
+                request_serializer=costd_dot_v1_dot_alert__pb2.ListAlertsRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_alert__pb2.ListAlertsResponse.FromString,
+                _registered_method=True)
         self.Export = channel.unary_stream(
                 '/costd.v1.QueryService/Export',
                 request_serializer=costd_dot_v1_dot_records__pb2.ExportRequest.SerializeToString,
@@ -89,6 +111,34 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BudgetStatus(self, request, context):
+        """How a budget stands: limit, settled, held, available, and who holds what.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """All budgets of the organization, and how they stand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BudgetHistory(self, request, context):
+        """Who changed a budget, and how its past windows ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlerts(self, request, context):
+        """What budgets had to say.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Export(self, request, context):
         """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
         out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
@@ -121,6 +171,26 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.BurnRate,
                     request_deserializer=costd_dot_v1_dot_query__pb2.BurnRateRequest.FromString,
                     response_serializer=costd_dot_v1_dot_query__pb2.BurnRateResponse.SerializeToString,
+            ),
+            'BudgetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.BudgetStatus,
+                    request_deserializer=costd_dot_v1_dot_budget__pb2.BudgetStatusRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_budget__pb2.BudgetStatusResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=costd_dot_v1_dot_budget__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_budget__pb2.ListBudgetsResponse.SerializeToString,
+            ),
+            'BudgetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.BudgetHistory,
+                    request_deserializer=costd_dot_v1_dot_budget__pb2.BudgetHistoryRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_budget__pb2.BudgetHistoryResponse.SerializeToString,
+            ),
+            'ListAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlerts,
+                    request_deserializer=costd_dot_v1_dot_alert__pb2.ListAlertsRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_alert__pb2.ListAlertsResponse.SerializeToString,
             ),
             'Export': grpc.unary_stream_rpc_method_handler(
                     servicer.Export,
@@ -215,6 +285,114 @@ class QueryService:
             '/costd.v1.QueryService/BurnRate',
             costd_dot_v1_dot_query__pb2.BurnRateRequest.SerializeToString,
             costd_dot_v1_dot_query__pb2.BurnRateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BudgetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.QueryService/BudgetStatus',
+            costd_dot_v1_dot_budget__pb2.BudgetStatusRequest.SerializeToString,
+            costd_dot_v1_dot_budget__pb2.BudgetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.QueryService/ListBudgets',
+            costd_dot_v1_dot_budget__pb2.ListBudgetsRequest.SerializeToString,
+            costd_dot_v1_dot_budget__pb2.ListBudgetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BudgetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.QueryService/BudgetHistory',
+            costd_dot_v1_dot_budget__pb2.BudgetHistoryRequest.SerializeToString,
+            costd_dot_v1_dot_budget__pb2.BudgetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.QueryService/ListAlerts',
+            costd_dot_v1_dot_alert__pb2.ListAlertsRequest.SerializeToString,
+            costd_dot_v1_dot_alert__pb2.ListAlertsResponse.FromString,
             options,
             channel_credentials,
             insecure,

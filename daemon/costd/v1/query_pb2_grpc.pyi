@@ -4,8 +4,31 @@ isort:skip_file
 The reads that the command line and clients need."""
 
 from collections import abc as _abc
+from costd.v1 import alert_pb2 as _alert_pb2
+from costd.v1 import budget_pb2 as _budget_pb2
 from costd.v1 import query_pb2 as _query_pb2
 from costd.v1 import records_pb2 as _records_pb2
+from costd.v1.alert_pb2 import Alert as Alert
+from costd.v1.alert_pb2 import AlertDelivery as AlertDelivery
+from costd.v1.alert_pb2 import ListAlertsRequest as ListAlertsRequest
+from costd.v1.alert_pb2 import ListAlertsResponse as ListAlertsResponse
+from costd.v1.alert_pb2 import TestAlertsRequest as TestAlertsRequest
+from costd.v1.alert_pb2 import TestAlertsResponse as TestAlertsResponse
+from costd.v1.budget_pb2 import Budget as Budget
+from costd.v1.budget_pb2 import BudgetChange as BudgetChange
+from costd.v1.budget_pb2 import BudgetHistoryRequest as BudgetHistoryRequest
+from costd.v1.budget_pb2 import BudgetHistoryResponse as BudgetHistoryResponse
+from costd.v1.budget_pb2 import BudgetStanding as BudgetStanding
+from costd.v1.budget_pb2 import BudgetStatusRequest as BudgetStatusRequest
+from costd.v1.budget_pb2 import BudgetStatusResponse as BudgetStatusResponse
+from costd.v1.budget_pb2 import ListBudgetsRequest as ListBudgetsRequest
+from costd.v1.budget_pb2 import ListBudgetsResponse as ListBudgetsResponse
+from costd.v1.budget_pb2 import RemoveBudgetRequest as RemoveBudgetRequest
+from costd.v1.budget_pb2 import SetBudgetRequest as SetBudgetRequest
+from costd.v1.budget_pb2 import SyncedBudget as SyncedBudget
+from costd.v1.budget_pb2 import SyncedBudgets as SyncedBudgets
+from costd.v1.budget_pb2 import WindowHolder as WindowHolder
+from costd.v1.budget_pb2 import WindowStanding as WindowStanding
 from costd.v1.records_pb2 import Event as Event
 from costd.v1.records_pb2 import ExportChunk as ExportChunk
 from costd.v1.records_pb2 import ExportRequest as ExportRequest
@@ -47,6 +70,14 @@ class QueryServiceStub:
     """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
     are left out.
     """
+    BudgetStatus: _grpc.UnaryUnaryMultiCallable[_budget_pb2.BudgetStatusRequest, _budget_pb2.BudgetStatusResponse]
+    """How a budget stands: limit, settled, held, available, and who holds what."""
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]
+    """All budgets of the organization, and how they stand."""
+    BudgetHistory: _grpc.UnaryUnaryMultiCallable[_budget_pb2.BudgetHistoryRequest, _budget_pb2.BudgetHistoryResponse]
+    """Who changed a budget, and how its past windows ended."""
+    ListAlerts: _grpc.UnaryUnaryMultiCallable[_alert_pb2.ListAlertsRequest, _alert_pb2.ListAlertsResponse]
+    """What budgets had to say."""
     Export: _grpc.UnaryStreamMultiCallable[_records_pb2.ExportRequest, _records_pb2.ExportChunk]
     """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
     out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
@@ -67,6 +98,14 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
     are left out.
     """
+    BudgetStatus: _aio.UnaryUnaryMultiCallable[_budget_pb2.BudgetStatusRequest, _budget_pb2.BudgetStatusResponse]  # type: ignore[assignment]
+    """How a budget stands: limit, settled, held, available, and who holds what."""
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """All budgets of the organization, and how they stand."""
+    BudgetHistory: _aio.UnaryUnaryMultiCallable[_budget_pb2.BudgetHistoryRequest, _budget_pb2.BudgetHistoryResponse]  # type: ignore[assignment]
+    """Who changed a budget, and how its past windows ended."""
+    ListAlerts: _aio.UnaryUnaryMultiCallable[_alert_pb2.ListAlertsRequest, _alert_pb2.ListAlertsResponse]  # type: ignore[assignment]
+    """What budgets had to say."""
     Export: _aio.UnaryStreamMultiCallable[_records_pb2.ExportRequest, _records_pb2.ExportChunk]  # type: ignore[assignment]
     """Records as text for a file, in the order they were recorded, as of when the call began. What was taken back is left
     out, what was re-rated has its present cost. Ends in UNAVAILABLE where the daemon stops; go on with `after`.
@@ -102,6 +141,38 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """What is being spent in an hour and in a day, from the records of the last hours. Month entries have no hour and
         are left out.
         """
+
+    @_abc_1.abstractmethod
+    def BudgetStatus(
+        self,
+        request: _budget_pb2.BudgetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.BudgetStatusResponse, _abc.Awaitable[_budget_pb2.BudgetStatusResponse]]:
+        """How a budget stands: limit, settled, held, available, and who holds what."""
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _budget_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListBudgetsResponse, _abc.Awaitable[_budget_pb2.ListBudgetsResponse]]:
+        """All budgets of the organization, and how they stand."""
+
+    @_abc_1.abstractmethod
+    def BudgetHistory(
+        self,
+        request: _budget_pb2.BudgetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.BudgetHistoryResponse, _abc.Awaitable[_budget_pb2.BudgetHistoryResponse]]:
+        """Who changed a budget, and how its past windows ended."""
+
+    @_abc_1.abstractmethod
+    def ListAlerts(
+        self,
+        request: _alert_pb2.ListAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alert_pb2.ListAlertsResponse, _abc.Awaitable[_alert_pb2.ListAlertsResponse]]:
+        """What budgets had to say."""
 
     @_abc_1.abstractmethod
     def Export(

@@ -28,7 +28,7 @@ from costd.v1 import record_pb2 as costd_dot_v1_dot_record__pb2
 from costd.v1.batch_pb2 import *
 from costd.v1.record_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/usage.proto\x12\x08\x63ostd.v1\x1a\x14\x63ostd/v1/batch.proto\x1a\x15\x63ostd/v1/record.proto\"\xf7\x01\n\x10PreflightRequest\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12+\n\x0f\x65stimated_units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x43\n\rprice_context\x18\x04 \x03(\x0b\x32,.costd.v1.PreflightRequest.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x11PreflightResponse\x12\r\n\x05\x61llow\x18\x01 \x01(\x08\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x17\x65stimated_cost_nano_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65ny_reason\x18\x04 \x01(\t\x12\x10\n\x08warnings\x18\x05 \x03(\tB\x1a\n\x18_estimated_cost_nano_usd2\xb0\x02\n\x0cUsageService\x12\x44\n\tPreflight\x12\x1a.costd.v1.PreflightRequest\x1a\x1b.costd.v1.PreflightResponse\x12;\n\x06Record\x12\x17.costd.v1.RecordRequest\x1a\x18.costd.v1.RecordResponse\x12J\n\x0bRecordBatch\x12\x1c.costd.v1.RecordBatchRequest\x1a\x1d.costd.v1.RecordBatchResponse\x12Q\n\x0cRecordStream\x12\x1d.costd.v1.RecordStreamRequest\x1a\x1e.costd.v1.RecordStreamResponse(\x01\x30\x01P\x00P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63ostd/v1/usage.proto\x12\x08\x63ostd.v1\x1a\x14\x63ostd/v1/batch.proto\x1a\x15\x63ostd/v1/record.proto\"\xf7\x01\n\x10PreflightRequest\x12(\n\ndimensions\x18\x01 \x01(\x0b\x32\x14.costd.v1.Dimensions\x12+\n\x0f\x65stimated_units\x18\x02 \x03(\x0b\x32\x12.costd.v1.Quantity\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x43\n\rprice_context\x18\x04 \x03(\x0b\x32,.costd.v1.PreflightRequest.PriceContextEntry\x1a\x33\n\x11PriceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xca\x01\n\x11PreflightResponse\x12\r\n\x05\x61llow\x18\x01 \x01(\x08\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x17\x65stimated_cost_nano_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65ny_reason\x18\x04 \x01(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t\x12)\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x19.costd.v1.PreflightBudgetB\x1a\n\x18_estimated_cost_nano_usd\"\x9e\x01\n\x0fPreflightBudget\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nscope_type\x18\x03 \x01(\t\x12\x16\n\x0elimit_nano_usd\x18\x04 \x01(\x03\x12\x16\n\x0espent_nano_usd\x18\x05 \x01(\x03\x12\x1a\n\x12remaining_nano_usd\x18\x06 \x01(\x03\x12\x11\n\tresets_ms\x18\x07 \x01(\x03\"$\n\x0eReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\x32\xf0\x02\n\x0cUsageService\x12\x44\n\tPreflight\x12\x1a.costd.v1.PreflightRequest\x1a\x1b.costd.v1.PreflightResponse\x12>\n\x07Release\x12\x18.costd.v1.ReleaseRequest\x1a\x19.costd.v1.ReleaseResponse\x12;\n\x06Record\x12\x17.costd.v1.RecordRequest\x1a\x18.costd.v1.RecordResponse\x12J\n\x0bRecordBatch\x12\x1c.costd.v1.RecordBatchRequest\x1a\x1d.costd.v1.RecordBatchResponse\x12Q\n\x0cRecordStream\x12\x1d.costd.v1.RecordStreamRequest\x1a\x1e.costd.v1.RecordStreamResponse(\x01\x30\x01P\x00P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_start=276
   _globals['_PREFLIGHTREQUEST_PRICECONTEXTENTRY']._serialized_end=327
   _globals['_PREFLIGHTRESPONSE']._serialized_start=330
-  _globals['_PREFLIGHTRESPONSE']._serialized_end=489
-  _globals['_USAGESERVICE']._serialized_start=492
-  _globals['_USAGESERVICE']._serialized_end=796
+  _globals['_PREFLIGHTRESPONSE']._serialized_end=532
+  _globals['_PREFLIGHTBUDGET']._serialized_start=535
+  _globals['_PREFLIGHTBUDGET']._serialized_end=693
+  _globals['_RELEASEREQUEST']._serialized_start=695
+  _globals['_RELEASEREQUEST']._serialized_end=731
+  _globals['_RELEASERESPONSE']._serialized_start=733
+  _globals['_RELEASERESPONSE']._serialized_end=768
+  _globals['_USAGESERVICE']._serialized_start=771
+  _globals['_USAGESERVICE']._serialized_end=1139
 # @@protoc_insertion_point(module_scope)

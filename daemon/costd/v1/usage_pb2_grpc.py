@@ -49,6 +49,11 @@ class UsageServiceStub:
                 request_serializer=costd_dot_v1_dot_usage__pb2.PreflightRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_usage__pb2.PreflightResponse.FromString,
                 _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/costd.v1.UsageService/Release',
+                request_serializer=costd_dot_v1_dot_usage__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_usage__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
         self.Record = channel.unary_unary(
                 '/costd.v1.UsageService/Record',
                 request_serializer=costd_dot_v1_dot_record__pb2.RecordRequest.SerializeToString,
@@ -80,6 +85,13 @@ class UsageServiceServicer:
     def Preflight(self, request, context):
         """Prices the worst case of a call about to be made and says whether it may be made.
         A refusal is an answer (`allow` is false), not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Lets go of what a preflight reserved, for a call that will not be made. Nothing is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +129,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.Preflight,
                     request_deserializer=costd_dot_v1_dot_usage__pb2.PreflightRequest.FromString,
                     response_serializer=costd_dot_v1_dot_usage__pb2.PreflightResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=costd_dot_v1_dot_usage__pb2.ReleaseRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_usage__pb2.ReleaseResponse.SerializeToString,
             ),
             'Record': grpc.unary_unary_rpc_method_handler(
                     servicer.Record,
@@ -169,6 +186,33 @@ class UsageService:
             '/costd.v1.UsageService/Preflight',
             costd_dot_v1_dot_usage__pb2.PreflightRequest.SerializeToString,
             costd_dot_v1_dot_usage__pb2.PreflightResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.UsageService/Release',
+            costd_dot_v1_dot_usage__pb2.ReleaseRequest.SerializeToString,
+            costd_dot_v1_dot_usage__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

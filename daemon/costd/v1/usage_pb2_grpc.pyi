@@ -67,6 +67,8 @@ class UsageServiceStub:
     """Prices the worst case of a call about to be made and says whether it may be made.
     A refusal is an answer (`allow` is false), not an error.
     """
+    Release: _grpc.UnaryUnaryMultiCallable[_usage_pb2.ReleaseRequest, _usage_pb2.ReleaseResponse]
+    """Lets go of what a preflight reserved, for a call that will not be made. Nothing is recorded."""
     Record: _grpc.UnaryUnaryMultiCallable[_record_pb2.RecordRequest, _record_pb2.RecordResponse]
     """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
     often it is sent, on whichever door, as long as it carries the same request_id.
@@ -98,6 +100,8 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """Prices the worst case of a call about to be made and says whether it may be made.
     A refusal is an answer (`allow` is false), not an error.
     """
+    Release: _aio.UnaryUnaryMultiCallable[_usage_pb2.ReleaseRequest, _usage_pb2.ReleaseResponse]  # type: ignore[assignment]
+    """Lets go of what a preflight reserved, for a call that will not be made. Nothing is recorded."""
     Record: _aio.UnaryUnaryMultiCallable[_record_pb2.RecordRequest, _record_pb2.RecordResponse]  # type: ignore[assignment]
     """Records what one call used. An answer means that the record is on disk, fsynced. A record counts once however
     often it is sent, on whichever door, as long as it carries the same request_id.
@@ -132,6 +136,14 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Prices the worst case of a call about to be made and says whether it may be made.
         A refusal is an answer (`allow` is false), not an error.
         """
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _usage_pb2.ReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.ReleaseResponse, _abc.Awaitable[_usage_pb2.ReleaseResponse]]:
+        """Lets go of what a preflight reserved, for a call that will not be made. Nothing is recorded."""
 
     @_abc_1.abstractmethod
     def Record(

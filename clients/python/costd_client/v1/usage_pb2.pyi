@@ -114,6 +114,7 @@ class PreflightResponse(_message.Message):
     ESTIMATED_COST_NANO_USD_FIELD_NUMBER: _builtins.int
     DENY_REASON_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     allow: _builtins.bool
     """Whether the call may be made."""
     request_id: _builtins.str
@@ -126,6 +127,10 @@ class PreflightResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences for people: an unknown model, a unit without a rate, …"""
 
+    @_builtins.property
+    def budget(self) -> Global___PreflightBudget:
+        """The budget that refused, or the tightest of those that allowed; absent where no budget matches."""
+
     def __init__(
         self,
         *,
@@ -134,13 +139,104 @@ class PreflightResponse(_message.Message):
         estimated_cost_nano_usd: _builtins.int | None = ...,
         deny_reason: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        budget: Global___PreflightBudget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_cost_nano_usd", b"_estimated_cost_nano_usd", "estimated_cost_nano_usd", b"estimated_cost_nano_usd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_cost_nano_usd", b"_estimated_cost_nano_usd", "budget", b"budget", "estimated_cost_nano_usd", b"estimated_cost_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_cost_nano_usd", b"_estimated_cost_nano_usd", "allow", b"allow", "deny_reason", b"deny_reason", "estimated_cost_nano_usd", b"estimated_cost_nano_usd", "request_id", b"request_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_cost_nano_usd", b"_estimated_cost_nano_usd", "allow", b"allow", "budget", b"budget", "deny_reason", b"deny_reason", "estimated_cost_nano_usd", b"estimated_cost_nano_usd", "request_id", b"request_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__estimated_cost_nano_usd: _TypeAlias = _typing.Literal["estimated_cost_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__estimated_cost_nano_usd: _TypeAlias = _typing.Literal["_estimated_cost_nano_usd", b"_estimated_cost_nano_usd"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_cost_nano_usd) -> _WhichOneofReturnType__estimated_cost_nano_usd | None: ...
 
 Global___PreflightResponse: _TypeAlias = PreflightResponse  # noqa: Y015
+
+@_typing.final
+class PreflightBudget(_message.Message):
+    """A budget as a preflight saw it. Amounts are nano-USD."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCOPE_TYPE_FIELD_NUMBER: _builtins.int
+    LIMIT_NANO_USD_FIELD_NUMBER: _builtins.int
+    SPENT_NANO_USD_FIELD_NUMBER: _builtins.int
+    REMAINING_NANO_USD_FIELD_NUMBER: _builtins.int
+    RESETS_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    name: _builtins.str
+    """Its name."""
+    scope_type: _builtins.str
+    """The dimensions of its scope and of its `each`, separated by commas."""
+    limit_nano_usd: _builtins.int
+    """How much may be spent in a window."""
+    spent_nano_usd: _builtins.int
+    """What is spent and reserved of it, as far as this daemon knows."""
+    remaining_nano_usd: _builtins.int
+    """What is left, as far as this daemon knows; never below 0."""
+    resets_ms: _builtins.int
+    """When the window ends, UTC milliseconds; 0 where it never does."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        scope_type: _builtins.str = ...,
+        limit_nano_usd: _builtins.int = ...,
+        spent_nano_usd: _builtins.int = ...,
+        remaining_nano_usd: _builtins.int = ...,
+        resets_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "limit_nano_usd", b"limit_nano_usd", "name", b"name", "remaining_nano_usd", b"remaining_nano_usd", "resets_ms", b"resets_ms", "scope_type", b"scope_type", "spent_nano_usd", b"spent_nano_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreflightBudget: _TypeAlias = PreflightBudget  # noqa: Y015
+
+@_typing.final
+class ReleaseRequest(_message.Message):
+    """A reservation that is not needed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request id of the preflight."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRequest: _TypeAlias = ReleaseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_FIELD_NUMBER: _builtins.int
+    released: _builtins.bool
+    """Whether something was reserved under this id."""
+    def __init__(
+        self,
+        *,
+        released: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released", b"released"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015

@@ -19,11 +19,14 @@ from costd.domain.errors import SetupError
 from costd.v1 import admin_pb2, hub_pb2, query_pb2, usage_pb2
 from costd.wire.rpc import calls, health, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
+from costd.wire.rpc.alerts import AlertsService
+from costd.wire.rpc.budgets import BudgetsService
 from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.correction import CorrectionService
 from costd.wire.rpc.hub import ForwardService, no_hub
 from costd.wire.rpc.hub_sync import SyncService
+from costd.wire.rpc.lease import LeaseService
 from costd.wire.rpc.link import LinkService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
@@ -139,6 +142,8 @@ class RpcServer:
                 QUERY,
                 QueryService(services.reports, services.spending),
                 RecordsService(services.exports, services.tails),
+                BudgetsService(services),
+                AlertsService(services),
             ),
             **self._keyed_methods(
                 ADMIN,
@@ -149,6 +154,8 @@ class RpcServer:
                 SourcesService(services),
                 QuarantineService(services.quarantine),
                 LinkService(services.link),
+                BudgetsService(services),
+                AlertsService(services),
             ),
             **self._hub_methods(services),
             **self._open_methods(),
@@ -171,13 +178,24 @@ class RpcServer:
 
     def _hub_methods(self, services: Services) -> dict[str, Endpoint]:
         access = services.access
+        leasing = LeaseService(services)
+
+        def lease(method: MethodDescriptor) -> Endpoint:
+            return calls.unary(method, leasing.lease, self._keyed, self._pools.read)
+
         if services.hub is None or services.hub_sync is None or services.sources is None:
-            return calls.endpoints(HUB, lambda method, _: calls.stream(method, no_hub, access, self._pools.read))
+
+            def turn_away(method: MethodDescriptor, name: str) -> Endpoint:
+                return lease(method) if name == "lease" else calls.stream(method, no_hub, access, self._pools.read)
+
+            return calls.endpoints(HUB, turn_away)
         forwarding = ForwardService(services.hub, services.sources)
         syncing = SyncService(services.hub_sync)
         exchanges: dict[str, calls.KeyedExchange] = {"forward": forwarding.forward, "sync": syncing.sync}
 
         def make(method: MethodDescriptor, name: str) -> Endpoint:
+            if name == "lease":
+                return lease(method)
             pool, longest = self._pools.source, calls.MAX_BATCH_BYTES
             return calls.stream(method, exchanges[name], access, pool, longest=longest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costd.domain.access import Caller
-from costd.domain.errors import Refused
+from costd.domain.errors import Refused, Unavailable
 from costd.metrics import Metrics
 from costd.services.admission import Admission
 from costd.services.batching import Batching, BatchReceipt
@@ -37,6 +37,10 @@ class UsageService:
             return convert.decision(self._admission.preflight(caller, convert.estimate(request)))
         except Refused as refusal:
             raise convert.named_as_here(refusal) from None
+
+    def release(self, caller: Caller, request: usage_pb2.ReleaseRequest) -> usage_pb2.ReleaseResponse:
+        """Let go of a reservation."""
+        raise Unavailable("not built yet")
 
     def record(self, caller: Caller, request: usage_pb2.RecordRequest) -> usage_pb2.RecordResponse:
         """Record the usage; returns once it is on disk."""
