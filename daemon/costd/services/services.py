@@ -10,6 +10,7 @@ from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
 from costd.services.batching import Batching
+from costd.services.budgets import Budgets
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
 from costd.services.exports import Exports
@@ -43,6 +44,7 @@ class Services:
     prices: Prices
     price_rules: PriceRules
     access: Access
+    budgets: Budgets
     metering: Metering
     batching: Batching
     admission: Admission

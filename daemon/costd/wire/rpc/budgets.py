@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from costd.domain.access import Caller
-from costd.domain.errors import Unavailable
+from costd.domain.budget_change import BudgetChange, parse_thresholds
+from costd.domain.errors import Invalid, Unavailable
 from costd.v1 import budget_pb2 as pb
+from costd.wire.rpc.budget_messages import budget_message
 
 if TYPE_CHECKING:
     from costd.services.services import Services
+
+#: The domain's names of fields → this surface's.
+_FIELDS = {"amount": "amount_nano_usd", "thresholds": "alert_thresholds"}
+_NONE = "-"
 
 
 class BudgetsService:
@@ -20,15 +26,20 @@ class BudgetsService:
 
     def set_budget(self, caller: Caller, request: pb.SetBudgetRequest) -> pb.Budget:
         """Make or change a budget."""
-        raise Unavailable("not built yet")
+        caller.require("admin")
+        try:
+            return budget_message(self._services.budgets.set(caller, _change(request)))
+        except Invalid as refusal:
+            raise refusal.renamed(_FIELDS.get(refusal.field, refusal.field)) from None
 
     def remove_budget(self, caller: Caller, request: pb.RemoveBudgetRequest) -> pb.Budget:
         """Remove a budget."""
-        raise Unavailable("not built yet")
+        return budget_message(self._services.budgets.remove(caller, request.budget))
 
-    def list_budgets(self, caller: Caller, request: pb.ListBudgetsRequest) -> pb.ListBudgetsResponse:
+    def list_budgets(self, caller: Caller, _request: pb.ListBudgetsRequest) -> pb.ListBudgetsResponse:
         """All budgets."""
-        raise Unavailable("not built yet")
+        found = self._services.budgets.all(caller)
+        return pb.ListBudgetsResponse(budgets=[pb.BudgetStanding(budget=budget_message(held)) for held in found])
 
     def budget_status(self, caller: Caller, request: pb.BudgetStatusRequest) -> pb.BudgetStatusResponse:
         """How a budget stands."""
@@ -37,3 +48,23 @@ class BudgetsService:
     def budget_history(self, caller: Caller, request: pb.BudgetHistoryRequest) -> pb.BudgetHistoryResponse:
         """What became of a budget."""
         raise Unavailable("not built yet")
+
+
+def _change(request: pb.SetBudgetRequest) -> BudgetChange:
+    """What a request says; raises Invalid naming the field."""
+    if request.no_alerts and request.alert_thresholds:
+        raise Invalid("no_alerts", "says that there are none; give it without alert_thresholds")
+    thresholds = parse_thresholds(request.alert_thresholds)
+    return BudgetChange(
+        name=request.name,
+        scope=dict(request.scope) or None,
+        each=("" if request.each == _NONE else request.each) if request.each else None,
+        amount_nano=request.amount_nano_usd if request.HasField("amount_nano_usd") else None,
+        period=request.period,
+        timezone=request.timezone,
+        anchor_day=request.anchor_day if request.HasField("anchor_day") else None,
+        thresholds=thresholds if thresholds or request.no_alerts else None,
+        hard=request.hard if request.HasField("hard") else None,
+        on_unpriced=request.on_unpriced,
+        on_hub_down=request.on_hub_down,
+    )
