@@ -132,12 +132,9 @@ class Core:
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
             metrics.read_link_from(self.services.link.report)
-            retention = RetentionLimits(
-                config.retention.events_days * DAY_MS, config.retention.rollups_days * DAY_MS, limits.future_ms
-            )
             self.stale_keys = StaleKeys(access, clock, config.sync, joined.heard if joined else self._last_heard)
             self.stale_keys.beat()
-            self.upkeep = Upkeep(self.writer, self.readers, access, retention)
+            self.upkeep = Upkeep(self.writer, self.readers, access, _retention(config, limits))
         except BaseException as error:
             self.writer.stop(1.0)
             if self.writer.damaged:
@@ -186,3 +183,8 @@ class Core:
         self.sync_readers.close()
         self._lock.release()
         return stopped
+
+
+def _retention(config: Config, limits: TimeLimits) -> RetentionLimits:
+    kept = config.retention
+    return RetentionLimits(kept.events_days * DAY_MS, kept.rollups_days * DAY_MS, limits.future_ms)
