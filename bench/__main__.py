@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import (
     batches,
+    budgets,
     client,
     command,
     doors,
@@ -37,6 +38,9 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "grpc-preflight": doors.grpc_preflight,
     "grpc-record": doors.grpc_record,
     "grpc-record-ids": doors.grpc_record_ids,
+    "budget-preflight-http": budgets.http,
+    "budget-preflight-grpc": budgets.over_grpc,
+    "budget-cycle-http": budgets.cycle,
     "memory": footprint.memory,
     "start": footprint.start,
     "disk": footprint.disk,

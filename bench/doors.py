@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from statistics import median
 
 from bench.disk import fdatasync_ms
 from bench.load import Job
 from bench.plan import Plan
-from bench.processes import daemon, drive, yardstick
+from bench.processes import Daemon, daemon, drive, yardstick
 from bench.report import Line
 from bench.tally import Load
 
@@ -23,10 +23,12 @@ ALONE_FSYNCS, ALONE_MS = 3, 0.5
 
 #: A server to be measured: its name, its port, and how to make it.
 _Drive = Callable[[float], Load]
+#: Starts the daemon to be measured.
+Serve = Callable[[], AbstractContextManager[Daemon]]
 
 
 @dataclass(frozen=True)
-class _Goal:
+class Goal:
     """What a row has to reach: calls per second, and the share of the yardstick's."""
 
     rate: float
@@ -53,27 +55,32 @@ def _ceiling(plan: Plan, name: str, server: str, kind: str, callers: tuple[int, 
 
 def http_record(plan: Plan) -> list[Line]:
     """POST /v1/usage/record, without request ids."""
-    return _http(plan, "http-record", _Goal(8_000, 0.4, 25))
+    return _http(plan, "http-record", Goal(8_000, 0.4, 25))
 
 
 def http_record_ids(plan: Plan) -> list[Line]:
     """The same, each record with a UUIDv7 of its own, as a preflight issues them."""
-    return _http(plan, "http-record-ids", _Goal(8_000, p99_ms=25))
+    return _http(plan, "http-record-ids", Goal(8_000, p99_ms=25))
 
 
 def http_record_random(plan: Plan) -> list[Line]:
     """The same, each record with a random UUID: every one lands somewhere else in the index of ids."""
-    return _http(plan, "http-record-random", _Goal(0))
+    return _http(plan, "http-record-random", Goal(0))
 
 
 def http_preflight(plan: Plan) -> list[Line]:
     """POST /v1/preflight."""
-    return _http(plan, "http-preflight", _Goal(8_000))
+    return _http(plan, "http-preflight", Goal(8_000))
 
 
-def _http(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
+def _http(plan: Plan, kind: str, goal: Goal) -> list[Line]:
+    return beside_aiohttp(plan, kind, kind, goal, lambda: daemon(plan.folder / kind))
+
+
+def beside_aiohttp(plan: Plan, name: str, kind: str, goal: Goal, serve: Serve) -> list[Line]:
+    """A load of this kind on a daemon, and on an empty handler of aiohttp's."""
     with ExitStack() as stack:
-        running = stack.enter_context(daemon(plan.folder / kind))
+        running = stack.enter_context(serve())
         port, pid = stack.enter_context(yardstick("aiohttp-empty"))
         callers = (CONNECTIONS, 1)
         ours, theirs = _in_turn(
@@ -82,29 +89,34 @@ def _http(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
             lambda seconds: drive(Job(kind, port, *callers, seconds, running.key), pid),
         )
     against = f"{CONNECTIONS} connections; yardstick: an empty aiohttp handler on uvloop under the same load"
-    return list(_lines(kind, ours, theirs, goal, against))
+    return list(_lines(name, ours, theirs, goal, against))
 
 
 def grpc_preflight(plan: Plan) -> list[Line]:
     """UsageService.Preflight."""
-    return _grpc(plan, "grpc-preflight", _Goal(0, 0.65))
+    return _grpc(plan, "grpc-preflight", Goal(0, 0.65))
 
 
 def grpc_record(plan: Plan) -> list[Line]:
     """UsageService.Record, without request ids."""
-    return _grpc(plan, "grpc-record", _Goal(2_000))
+    return _grpc(plan, "grpc-record", Goal(2_000))
 
 
 def grpc_record_ids(plan: Plan) -> list[Line]:
     """The same, each record with a UUIDv7 of its own."""
-    return _grpc(plan, "grpc-record-ids", _Goal(2_000))
+    return _grpc(plan, "grpc-record-ids", Goal(2_000))
 
 
-def _grpc(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
+def _grpc(plan: Plan, kind: str, goal: Goal) -> list[Line]:
+    return beside_grpcio(plan, kind, kind, goal, lambda: daemon(plan.folder / kind))
+
+
+def beside_grpcio(plan: Plan, name: str, kind: str, goal: Goal, serve: Serve) -> list[Line]:
+    """A load of this kind on a daemon, and on empty servers of grpcio's."""
     callers = (CHANNELS, CONNECTIONS // CHANNELS)
     with ExitStack() as stack:
-        running = stack.enter_context(daemon(plan.folder / kind))
-        empties = [stack.enter_context(yardstick(name)) for name in ("grpc-threads", "grpc-aio")]
+        running = stack.enter_context(serve())
+        empties = [stack.enter_context(yardstick(empty)) for empty in ("grpc-threads", "grpc-aio")]
         ours, *theirs = _in_turn(
             plan,
             *(
@@ -118,7 +130,7 @@ def _grpc(plan: Plan, kind: str, goal: _Goal) -> list[Line]:
         f"{CHANNELS} channels of {CONNECTIONS // CHANNELS} callers; yardstick: the faster empty server of grpcio, "
         f"bytes in and bytes out (threads {rates[0]:,.0f}/s, aio {rates[1]:,.0f}/s)"
     )
-    return list(_lines(kind, ours, fastest, goal, against))
+    return list(_lines(name, ours, fastest, goal, against))
 
 
 def http_alone(plan: Plan) -> list[Line]:
@@ -147,7 +159,7 @@ def _in_turn(plan: Plan, *servers: _Drive) -> list[list[Load]]:
     return loads
 
 
-def _lines(name: str, ours: list[Load], theirs: list[Load], goal: _Goal, against: str) -> Iterator[Line]:
+def _lines(name: str, ours: list[Load], theirs: list[Load], goal: Goal, against: str) -> Iterator[Line]:
     rate, empty = median(load.rate for load in ours), median(load.rate for load in theirs)
     # Of a pair measured one after the other both met the same machine: the median of their ratios, not their ratio.
     share = median(mine.rate / other.rate for mine, other in zip(ours, theirs, strict=True))

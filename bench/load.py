@@ -111,12 +111,16 @@ def _ids_of(job: Job) -> traffic.NewId | None:
     return traffic.uuid4 if job.kind.endswith("-random") else None
 
 
+#: A preflight under an id of its own and the record under the same, in turn.
+CYCLE = "http-cycle"
 _WITHOUT_IDS = ("http-record", "http-preflight", "grpc-record", "grpc-preflight")
-KINDS = (*_WITHOUT_IDS, "http-record-ids", "http-record-random", "grpc-record-ids", "grpc-record-random")
+KINDS = (*_WITHOUT_IDS, CYCLE, "http-record-ids", "http-record-random", "grpc-record-ids", "grpc-record-random")
 
 
 def _callers(job: Job, tally: Tally) -> Callable[[], asyncio.Protocol]:
     assert job.kind in KINDS, job.kind
+    if job.kind == CYCLE:  # each caller goes through its own
+        return lambda: HttpCaller(traffic.http_cycles(job.key), tally)
     if job.kind.startswith("http"):
         requests = http_requests(job)
         interval_s = job.connections / job.pace if job.pace else 0.0

@@ -121,6 +121,21 @@ def http_requests(path: str, bodies: list[dict[str, Any]], key: str, new_id: New
             yield front + new_id() + back
 
 
+def http_cycles(key: str) -> Iterator[bytes]:
+    """One caller's requests without end: each call asked for and then recorded, under an id of its own."""
+    ids: list[bytes] = []
+
+    def another() -> bytes:
+        ids.append(uuid7())
+        return ids[-1]
+
+    asking = http_requests("/v1/preflight", preflight_bodies(), key, another)
+    recording = http_requests("/v1/usage/record", record_bodies(), key, ids.pop)
+    for asked in asking:
+        yield asked
+        yield next(recording)
+
+
 def record_messages(new_id: NewId | None = None) -> Iterator[bytes]:
     """Serialized costd.v1.RecordRequest messages without end, each with an id of its own where there is `new_id`."""
     from costd.v1 import usage_pb2  # noqa: PLC0415 - the HTTP load does not need it

@@ -6,6 +6,7 @@ with tracker.call(model="gpt-4o", user="u1", estimate={"input_tokens": 900, "out
     call.usage(response)
 """
 
+from costd_client.budget import Budget
 from costd_client.call import AsyncCall, BaseCall, Call
 from costd_client.context import context
 from costd_client.decision import Decision
@@ -22,6 +23,7 @@ __all__ = [
     "AsyncCall",
     "AsyncTracker",
     "BaseCall",
+    "Budget",
     "BudgetExceeded",
     "Call",
     "CostdClientError",

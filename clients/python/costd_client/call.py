@@ -114,6 +114,21 @@ class BaseCall:
         except Exception:
             _log.exception("a call of %s could not be recorded", self._who.model)
 
+    def release(self) -> None:
+        """The call will not be made: let go of what its preflight reserved, and record nothing.
+
+        What finish() is for calls that were made; only the first of both counts. Never blocks and never raises. What
+        is not released, because costd is away or the process ends, is freed when the reservation's time to live has
+        passed.
+        """
+        if not self._finished.acquire(blocking=False):
+            return
+        try:
+            if self._question is not None:
+                self._core.release(self.request_id)
+        except Exception:
+            _log.exception("what a call of %s had reserved could not be released", self._who.model)
+
     def _status_of(self, error: BaseException | None) -> str | None:
         if error is not None:
             return ERROR
@@ -151,7 +166,12 @@ class Call(BaseCall):
 
     def begin(self) -> Self:
         """Ask whether the call may be made, and start the clock. Raises BudgetExceeded; then nothing is recorded."""
-        self._decided(decision.ALLOWED_UNASKED if self._question is None else self._core.ask(self._question))
+        try:
+            made = decision.ALLOWED_UNASKED if self._question is None else self._core.ask(self._question)
+        except BaseException:  # interrupted: nobody will make the call
+            self.release()
+            raise
+        self._decided(made)
         return self
 
     def __enter__(self) -> Self:
@@ -169,7 +189,12 @@ class AsyncCall(BaseCall):
     async def begin(self) -> Self:
         """As Call.begin."""
         question = self._question
-        self._decided(decision.ALLOWED_UNASKED if question is None else await self._core.ask_from_loop(question))
+        try:
+            made = decision.ALLOWED_UNASKED if question is None else await self._core.ask_from_loop(question)
+        except BaseException:  # cancelled: nobody will make the call
+            self.release()
+            raise
+        self._decided(made)
         return self
 
     async def __aenter__(self) -> Self:

@@ -22,11 +22,14 @@ from costd_client.address import Target
 from costd_client.v1 import batch_pb2, usage_pb2
 
 _PREFLIGHT = "/costd.v1.UsageService/Preflight"
+_RELEASE = "/costd.v1.UsageService/Release"
 _RECORD_BATCH = "/costd.v1.UsageService/RecordBatch"
 _HEALTH = "/grpc.health.v1.Health/Check"
 
-#: How long a fork waits for calls under way.
+#: How long a fork, or the end, waits for calls under way.
 _QUIET_S = 0.5
+#: How long a release may take; what a release that is lost would have freed is freed when its time to live has passed.
+_RELEASE_S = 5.0
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy from the environment has no business between us and costd
@@ -58,6 +61,8 @@ class Connection:
         self._asking: grpc.Channel | None = None
         self._sending: grpc.Channel | None = None
         self._preflight: Any = None
+        self._release: Any = None
+        self._releases: set[Any] = set()
 
     def preflight(self, request: usage_pb2.PreflightRequest, timeout_s: float) -> usage_pb2.PreflightResponse:
         """Ask and wait for the answer; raises grpc.RpcError, ValueError where this is closed."""
@@ -99,6 +104,24 @@ class Connection:
         answer: usage_pb2.PreflightResponse = call.result()
         return answer
 
+    def release(self, request_id: str) -> None:
+        """Let go of what a preflight reserved: send that, wait for nothing. Nothing is sent where this is closed."""
+        with self._changed:
+            if self._is_closed or self._is_forking:
+                return
+            self._open()
+            request = usage_pb2.ReleaseRequest(request_id=request_id)
+            sent = self._release.future(request, timeout=_RELEASE_S, metadata=self._metadata)
+            self._under_way += 1
+            self._releases.add(sent)
+        sent.add_done_callback(self._released)
+
+    def _released(self, sent: Any) -> None:
+        with self._changed:
+            self._releases.discard(sent)
+            self._under_way -= 1
+            self._changed.notify_all()
+
     def _begin(self, timeout_s: float) -> Any:
         """One more preflight is under way; what makes it. Lets a fork be over first."""
         with self._changed:
@@ -123,6 +146,11 @@ class Connection:
                 _PREFLIGHT,
                 request_serializer=usage_pb2.PreflightRequest.SerializeToString,
                 response_deserializer=usage_pb2.PreflightResponse.FromString,
+            )
+            self._release = self._asking.unary_unary(
+                _RELEASE,
+                request_serializer=usage_pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=usage_pb2.ReleaseResponse.FromString,
             )
 
     def record_batch(self, batch: bytes, timeout_s: float) -> batch_pb2.RecordBatchResponse:
@@ -158,10 +186,11 @@ class Connection:
             sending.close()
 
     def close(self) -> None:
-        """End every call and make no more."""
+        """End every call and make no more; releases get a moment."""
         self.stop_sending()
         with self._changed:
             self._is_closed = True
+            self._changed.wait_for(lambda: not self._releases, _QUIET_S)
             asking, self._asking = self._asking, None
         if asking is not None:
             asking.close()
@@ -176,6 +205,9 @@ class Connection:
             self._changed.wait_for(
                 lambda: not (self._under_way or self._is_sending), max(0.0, until_s - time.monotonic())
             )
+            late = tuple(self._releases)
+        for each in late:
+            each.cancel()
 
     def after_fork_in_parent(self) -> None:
         """Calls may begin again."""

@@ -65,7 +65,7 @@ class Core:
         try:
             return decision.of_answer(self._connection.preflight(request, timeout_s))
         except grpc.RpcError as error:
-            return self._not_answered(error)
+            return self._not_answered(error, request)
         except ValueError:  # the tracker was closed
             return self._undecided()
 
@@ -79,13 +79,20 @@ class Core:
         try:
             return decision.of_answer(await self._connection.preflight_from_loop(request, timeout_s))
         except grpc.RpcError as error:
-            return self._not_answered(error)
+            return self._not_answered(error, request)
         except (ValueError, grpc.FutureCancelledError):  # the tracker was closed
             return self._undecided()
 
-    def _not_answered(self, error: grpc.RpcError) -> Decision:
+    def release(self, request_id: str) -> None:
+        """Let go of what a preflight reserved. Waits for nothing; while costd is away it is freed by time alone."""
+        if not (self._reach.is_lost or self._reach.is_unknown):
+            self._connection.release(request_id)
+
+    def _not_answered(self, error: grpc.RpcError, request: usage_pb2.PreflightRequest) -> Decision:
         refused = refusal.read(error)
         if refused.is_silence:
+            if not self.policy.allows_unreachable:
+                self.release(request.request_id)  # it may have been reserved, and only the answer be late
             self._reach.lost()
             return self._undecided()
         fields = f" ({', '.join(refused.fields)})" if refused.fields else ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from costd_client import budget as budgets
+from costd_client.budget import Budget
 from costd_client.errors import BudgetExceeded, Undecided
 from costd_client.v1 import usage_pb2
 
@@ -13,13 +14,16 @@ UNREACHABLE = "unreachable"
 
 
 class Decision(NamedTuple):
-    """Whether a call may be made; `is_answer` tells costd's word from the tracker's own."""
+    """Whether a call may be made; `is_answer` tells costd's word from the tracker's own.
+
+    `budget` is the one that refused, or the tightest of those that allowed it.
+    """
 
     allow: bool
     is_answer: bool
     deny_reason: str = ""
     estimated_cost_nano: int | None = None
-    budget: Mapping[str, object] | None = None
+    budget: Budget | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -33,11 +37,10 @@ class Decision(NamedTuple):
             return
         kind = BudgetExceeded if self.is_answer else Undecided
         why = self.deny_reason or "refused"
-        named = (self.budget or {}).get("name")
-        budget = f' by the budget "{named}"' if named else ""
-        cost = "" if self.estimated_cost is None else f", estimated at ${self.estimated_cost.normalize():f}"
+        by = f" by the budget {self.budget}" if self.budget else ""
+        cost = "" if self.estimated_cost is None else f", estimated at {budgets.usd(self.estimated_cost)}"
         raise kind(
-            f"this call of {model}{cost} may not be made: {why}{budget}",
+            f"this call of {model}{cost} may not be made: {why}{by}",
             deny_reason=why,
             request_id=request_id,
             estimated_cost=self.estimated_cost,
@@ -61,13 +64,6 @@ def of_answer(answer: usage_pb2.PreflightResponse) -> Decision:
         is_answer=True,
         deny_reason=answer.deny_reason,
         estimated_cost_nano=answer.estimated_cost_nano_usd if answer.HasField("estimated_cost_nano_usd") else None,
-        budget=_budget(answer),
+        budget=budgets.of_answer(answer),
         warnings=tuple(answer.warnings) if answer.warnings else (),
     )
-
-
-def _budget(answer: Any) -> Mapping[str, object] | None:
-    """The fields of the budget that the answer names, whichever this release of the protos has; None without one."""
-    if "budget" not in answer.DESCRIPTOR.fields_by_name or not answer.HasField("budget"):
-        return None
-    return {field.name: getattr(answer.budget, field.name) for field in answer.budget.DESCRIPTOR.fields}

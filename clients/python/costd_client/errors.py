@@ -7,8 +7,9 @@ CostdClientError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
+
+from costd_client.budget import Budget
 
 
 class CostdClientError(Exception):
@@ -19,8 +20,8 @@ class BudgetExceeded(CostdClientError):
     """The call may not be made; nothing was spent, and nothing is recorded.
 
     `deny_reason` is costd's word: "budget_exceeded", "lease_unavailable", "model_blocked"; "unreachable" where costd
-    did not answer. `estimated_cost` is in USD, None where unknown. `budget` are the fields of the budget that refused,
-    as costd sent them (None where it sent none). `warnings` are sentences for people.
+    did not answer. `estimated_cost` is in USD, None where unknown. `budget` is the one that refused, with its numbers
+    and when it resets, None where costd named none. `warnings` are sentences for people.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class BudgetExceeded(CostdClientError):
         deny_reason: str,
         request_id: str,
         estimated_cost: Decimal | None = None,
-        budget: Mapping[str, object] | None = None,
+        budget: Budget | None = None,
         warnings: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)

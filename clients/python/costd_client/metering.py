@@ -155,7 +155,11 @@ class Metering:
             # The SDKs stand on anyio, and so run on asyncio and on trio; it is there whenever they are.
             import anyio.to_thread  # noqa: PLC0415 - only with an SDK
 
-            await anyio.to_thread.run_sync(self.begin)
+            try:
+                await anyio.to_thread.run_sync(self.begin)
+            except BaseException:  # cancelled while the thread was asking: nobody will make the call
+                self._call.release()
+                raise
 
     def answered(self, result: Any) -> None:
         """The SDK returned `result`; never raises."""
