@@ -229,7 +229,7 @@ def test_what_is_wrong_with_a_source_is_said(launch: Launch) -> None:
             ]
             for name, epoch, seen_ms in epochs:
                 connection.execute(
-                    "INSERT INTO source_epoch SELECT id, ?, ?, x'', x'', 0, ? FROM source WHERE name = ?",
+                    "INSERT INTO source_epoch SELECT id, ?, ?, x'', x'', 0, ?, x'' FROM source WHERE name = ?",
                     (bytes([epoch]) * 16, epoch * 10, seen_ms, name),
                 )
             connection.execute(

@@ -13,6 +13,8 @@ _NANO_PER_CENT = NANO_PER_USD // 100
 #: keyboard beyond them is far likelier than such a bill.
 MAX_RECORD_NANO = 1_000_000 * NANO_PER_USD
 MAX_ENTRY_NANO = 1_000_000_000 * NANO_PER_USD
+#: Where the sums of budgets' windows stop growing: below 2^63, and beyond every limit by far.
+MOST_NANO = 9_000_000_000_000_000_000
 
 
 def round_half_even(numerator: int, denominator: int) -> int:

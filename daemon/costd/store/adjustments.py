@@ -19,6 +19,8 @@ DUPLICATE = "duplicate"
 
 _COST = ROLLUP_AMOUNTS.index("cost_nano")
 _HOUR_MS = 3_600_000
+#: Events looked up in one statement.
+_LOOKUP = 500
 
 
 class AdjustmentDraft(NamedTuple):
@@ -73,6 +75,8 @@ def append_adjustments(commit: Commit, kind: str, correction_id: int, drafts: Se
     ]
     insert_rows(commit.connection, _INTO_ADJUSTMENT, 21, rows)
     _correct_rollups(commit, drafts)
+    if commit.charges is not None:
+        _charge(commit, drafts)
     costs = [draft.amounts[_COST] for draft in drafts]
     up_nano = sum(cost for cost in costs if cost > 0)
     down_nano = up_nano - sum(costs)
@@ -91,6 +95,21 @@ def _correct_rollups(commit: Commit, drafts: Sequence[AdjustmentDraft]) -> None:
             commit.add_unit_to_rollup(*key, unit, quantity)
     for (hour, series_id), amounts in by_rollup.items():
         commit.correct_rollup(hour, series_id, list(map(sum, zip(*amounts, strict=True))))
+
+
+def _charge(commit: Commit, drafts: Sequence[AdjustmentDraft]) -> None:
+    """Charge budgets with what corrections raise or lower, at the time that their events were charged at."""
+    changed = [draft for draft in drafts if draft.amounts[_COST]]
+    charged_ms = dict[int, int]()
+    for start in range(0, len(changed), _LOOKUP):
+        seqs = [draft.event_seq for draft in changed[start : start + _LOOKUP]]
+        rows = commit.connection.execute(
+            f"SELECT seq, charged_ms FROM event WHERE charged_ms IS NOT NULL AND seq IN ({','.join('?' * len(seqs))})",
+            seqs,
+        )
+        charged_ms.update(rows)
+    for draft in changed:
+        commit.charge(draft.series_id, charged_ms.get(draft.event_seq, draft.at_ms), draft.amounts[_COST])
 
 
 def _units_text(units: Sequence[tuple[str, Decimal]]) -> str | None:

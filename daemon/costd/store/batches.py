@@ -35,6 +35,7 @@ OUTCOME_WORDS = {
 }
 
 _NEW = (ACCEPTED, 0)
+_HELD = frozenset((ACCEPTED, DUPLICATE))
 #: Of a record that was stored without a request id: no fingerprint is like it.
 _NO_FINGERPRINT = b""
 
@@ -57,7 +58,8 @@ class ColumnBatch(NamedTuple):
 
     `place` is each record's place in `series`, `positions` its own place in the batch as sent. `request_ids` (in their
     stored form, "" for none) and `fingerprints` are None where no record has an id. `rare` are units without a column,
-    by index into the columns. `history` says that records may be held from elsewhere: see costd.store.history.
+    by index into the columns. `charged_ms` is when those were reserved that were, empty where none was. `history` says
+    that records may be held from elsewhere: see costd.store.history.
     """
 
     org_id: int
@@ -80,6 +82,7 @@ class ColumnBatch(NamedTuple):
     refused: Sequence[RefusedRecord]
     door: str
     history: bool = False
+    charged_ms: Sequence[int | None] = ()
 
 
 class BatchStored(NamedTuple):
@@ -97,6 +100,8 @@ def store_batch(commit: Commit, batch: ColumnBatch) -> BatchStored | Conflict:
     if batch.batch_id:
         held = _find_batch(commit, batch)
         if held is not None:
+            if commit.charges is not None and isinstance(held, BatchStored):
+                _name(commit, batch, held.outcomes)
             return held
     seq = commit.take_seq() if batch.batch_id else 0
     known = _known(commit, batch)
@@ -107,6 +112,8 @@ def store_batch(commit: Commit, batch: ColumnBatch) -> BatchStored | Conflict:
     fresh = _fresh(commit.connection, batch, known, fates)
     first_seq = _insert(commit, fresh)
     stored = _outcome(commit, batch, fresh, first_seq, fates, refusals)
+    if commit.charges is not None:
+        _name(commit, batch, stored.outcomes)
     # Where nothing was new, a retry finds the same by the records' own ids.
     if batch.batch_id and (fresh.place or not batch.history):
         _remember(commit, seq, batch, stored, fates)
@@ -216,6 +223,7 @@ def _only(batch: ColumnBatch, keep: Sequence[bool]) -> ColumnBatch:
         counts=tuple(list(compress(column, keep)) for column in batch.counts),
         request_ids=list(compress(batch.request_ids, keep)),
         fingerprints=list(compress(batch.fingerprints, keep)),
+        charged_ms=list(compress(batch.charged_ms, keep)) if batch.charged_ms else (),
         unrated=frozenset(old_to_new[at] for at in batch.unrated if at in old_to_new),
         rare={old_to_new[at]: units for at, units in batch.rare.items() if at in old_to_new},
     )
@@ -233,7 +241,7 @@ def _insert(commit: Commit, batch: ColumnBatch) -> int:
     rows = zip(
         seqs,
         batch.at_ms,
-        repeat(None),
+        batch.charged_ms or repeat(None),
         series_ids,
         *batch.counts,
         batch.cost_nano,
@@ -252,6 +260,14 @@ def _insert(commit: Commit, batch: ColumnBatch) -> int:
         insert_rows(commit.connection, INTO_REQUEST, 4, requests)
     add_columns(commit, batch, numbers)
     return first_seq
+
+
+def _name(commit: Commit, batch: ColumnBatch, outcomes: str) -> None:
+    """Name those records that are on disk now, new or repeated."""
+    said = [(record.position, stored_request_id(record.request_id)) for record in batch.refused]
+    said += zip(batch.positions, batch.request_ids or (), strict=False)
+    named = {request_id for position, request_id in said if request_id and outcomes[position] in _HELD}
+    commit.named += [(batch.org_id, request_id) for request_id in named]
 
 
 def _outcome(

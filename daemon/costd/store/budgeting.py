@@ -3,7 +3,7 @@
 The order within a commit, all of it in the writer's thread:
 
     records and changes     are applied; each notes what it charges, whom it settles and what it says of the catalog
-    Commit.closing          what has to see all of that (a new budget's history) runs
+    Commit.at_end           what has to see all of that (a new budget's history) runs
     Budgeting.charge        finds the windows and adds to their rows, in the same transaction
     Commit.seal, COMMIT
     Budgeting.charged       moves what is in memory, before any ticket is woken and before any Change.after is called

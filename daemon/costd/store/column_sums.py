@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from costd.domain.series import Series
-from costd.store.commit import Commit
+from costd.store.commit import QUARTER_MS, Commit
 
 HOUR_MS = 3_600_000
 
@@ -17,7 +17,8 @@ HOUR_MS = 3_600_000
 class Columns(Protocol):
     """Records by columns, all equally long. `place` is each record's place in `series`.
 
-    A cost or a latency is None where it is not known. `unrated` are positions of records with a unit that has no rate,
+    A cost or a latency is None where it is not known. `charged_ms` is None where that is their time, and empty where it
+    is for all of them. `unrated` are positions of records with a unit that has no rate,
     `rare` units without a column, by position.
     """
 
@@ -32,6 +33,10 @@ class Columns(Protocol):
     @property
     def at_ms(self) -> Sequence[int]:
         """Their times."""
+
+    @property
+    def charged_ms(self) -> Sequence[int | None]:
+        """When they were reserved."""
 
     @property
     def counts(self) -> tuple[Sequence[int], ...]:
@@ -79,6 +84,31 @@ def add_columns(commit: Commit, batch: Columns, numbers: Mapping[int, int]) -> N
         )
         commit.add_to_rollup(hour, number, series, amounts, timed)
     _note_the_rest(commit, batch, numbers)
+    if commit.charges is not None:
+        _charge(commit, batch, numbers)
+
+
+def _charge(commit: Commit, batch: Columns, numbers: Mapping[int, int]) -> None:
+    """Charge records to budgets, those of a series and a quarter of an hour together."""
+    times: Sequence[int] = batch.at_ms
+    if batch.charged_ms:
+        both = zip(batch.at_ms, batch.charged_ms, strict=True)
+        times = [at_ms if charged_ms is None else charged_ms for at_ms, charged_ms in both]
+    first = min(times) // QUARTER_MS
+    if first == max(times) // QUARTER_MS:
+        by_place: defaultdict[int, int] = defaultdict(int)
+        for place, cost in zip(batch.place, batch.cost_nano, strict=True):
+            if cost:
+                by_place[place] += cost
+        for place, cost in by_place.items():
+            commit.charge(numbers[place], first * QUARTER_MS, cost)
+        return
+    by_quarter: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for place, time_ms, cost in zip(batch.place, times, batch.cost_nano, strict=True):
+        if cost:
+            by_quarter[place, time_ms // QUARTER_MS] += cost
+    for (place, quarter), cost in by_quarter.items():
+        commit.charge(numbers[place], quarter * QUARTER_MS, cost)
 
 
 def _add_one_to_rollup(

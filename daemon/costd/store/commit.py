@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from costd.domain.days import month_of_hour
 from costd.domain.forwarding import CommitSpan
@@ -16,7 +17,16 @@ from costd.domain.rollup import ROLLUP_AMOUNTS, AdjustmentCounts, Sums
 from costd.domain.series import Series
 from costd.store.rows import insert_rows
 
+if TYPE_CHECKING:
+    from costd.store.budget_history import Opened
+    from costd.store.charges import WindowCharge
+
 MICRO = 1_000_000
+#: Windows of budgets begin on quarters of an hour, in every zone there is.
+QUARTER_MS = 900_000
+
+#: A source and its epoch, whose records these are; None for our own.
+Holder = tuple[int, bytes] | None
 
 
 class Change(NamedTuple):
@@ -44,13 +54,25 @@ class Remembered(Protocol):
         """Whether the stored freshness of a provider is too far behind."""
 
 
+class Charge(NamedTuple):
+    """What budgets are charged with: a series' cost in a quarter of an hour; below zero where it was lowered."""
+
+    holder: Holder
+    series_id: int
+    quarter: int
+    cost_nano: int
+
+
 class Mark(NamedTuple):
-    """How far a commit has come: its present id and numbers."""
+    """How far a commit has come: its present id and numbers, and what it has collected for budgets."""
 
     id: int
     first_seq: int
     next_seq: int
     proof_id: int
+    charges: int
+    named: int
+    steps: int
 
 
 class Commit:
@@ -80,6 +102,16 @@ class Commit:
         self.newest: dict[tuple[int, str], int] = {}
         #: The last rollup (hour, series) that is in the totals already: what is added up to it must go there as well.
         self.totalled = ledger.totalled
+        #: What budgets are charged with, in the order it came; None where nothing asks for it.
+        self.charges: list[Charge] | None = None
+        #: The request ids (in their stored form) of records that are on disk with this commit, new or repeated.
+        self.named: list[tuple[int, bytes | str]] = []
+        #: Done once all records and changes are in: for what must know every record of the commit.
+        self.at_end: list[Callable[[Commit], None]] = []
+        #: What was written of it, and windows that were begun with what had been recorded before.
+        self.window_charges: list[WindowCharge] = []
+        self.opened: list[Opened] = []
+        self._holder: Holder = None
 
     def take_seq(self) -> int:
         """The next number of the ledger's sequence."""
@@ -115,11 +147,16 @@ class Commit:
 
     def mark(self) -> Mark:
         """Where the commit stands; for rewind()."""
-        return Mark(self.id, self.first_seq, self.next_seq, self.proof_id)
+        charges = 0 if self.charges is None else len(self.charges)
+        return Mark(self.id, self.first_seq, self.next_seq, self.proof_id, charges, len(self.named), len(self.at_end))
 
     def rewind(self, mark: Mark) -> None:
-        """Forget the numbers taken since the mark, after its savepoint was rolled back."""
-        self.id, self.first_seq, self.next_seq, self.proof_id = mark
+        """Forget the numbers taken and the charges made since the mark, after its savepoint was rolled back."""
+        self.id, self.first_seq, self.next_seq, self.proof_id, charges, named, steps = mark
+        if self.charges is not None:
+            del self.charges[charges:]
+        del self.named[named:]
+        del self.at_end[steps:]
 
     def public_id(self, seq: int) -> int:
         """The public id of any item, of this commit or one before it."""
@@ -128,6 +165,25 @@ class Commit:
     def event_id(self, seq: int) -> int:
         """The public id of the item that this commit numbered `seq`."""
         return self.id + (seq - self.first_seq)
+
+    @contextmanager
+    def held_by(self, source_id: int, epoch: bytes) -> Iterator[None]:
+        """What is charged meanwhile was recorded at a source, in this epoch of it."""
+        self._holder = (source_id, epoch)
+        try:
+            yield
+        finally:
+            self._holder = None
+
+    def charge(self, series_id: int, charged_ms: int, cost_nano: int) -> None:
+        """Note what budgets are charged with, below zero for a correction; only where `charges` are collected."""
+        assert self.charges is not None
+        self.charges.append(Charge(self._holder, series_id, charged_ms // QUARTER_MS, cost_nano))
+
+    def series_of(self, series_id: int) -> Series:
+        """The series with this number."""
+        sql = f"SELECT {', '.join(Series._fields)} FROM series WHERE id = ?"
+        return Series(*self.connection.execute(sql, (series_id,)).fetchone())
 
     def heard_of(self, org_id: int, provider: str, at_ms: int) -> None:
         """Note that `provider` ("" where none is known) was heard of at this time."""

@@ -70,7 +70,8 @@ def receive(
     mark, verdict = _look(commit, sender, sealed)
     if verdict is not None:
         return verdict
-    applied = _apply(commit, sender, sealed, held, is_first=mark.is_first, carefully=carefully)
+    with commit.held_by(sender.source_id, sender.epoch):
+        applied = _apply(commit, sender, sealed, held, is_first=mark.is_first, carefully=carefully)
     _take_down(commit, sender, sealed, applied, lost)
     return applied
 
@@ -129,8 +130,9 @@ def retry(commit: Commit, sender: Sender, held: Range, window: tuple[int, int]) 
     layout = _Layout(commit, held, sender, is_first=True)
     reasons = unfit(held, _foreign(held, sender.orgs))
     layout.taken.update(seq for seq in held.events.seq if not window[0] <= seq <= window[1])
-    fates = apply_records(commit, held, layout.places, sender.orgs, reasons, layout.taken)
-    apply_items(commit, held, sender.orgs, layout.known, fates.out)
+    with commit.held_by(sender.source_id, sender.epoch):
+        fates = apply_records(commit, held, layout.places, sender.orgs, reasons, layout.taken)
+        apply_items(commit, held, sender.orgs, layout.known, fates.out)
     commit.tally[DOOR, "accepted"] += fates.kept
     _count(commit, sender, fates.kept, len(fates.duplicates))
     return Counter(kept=fates.kept, duplicate=len(fates.duplicates), quarantined=len(fates.unfit))

@@ -44,6 +44,7 @@ class _Columns(NamedTuple):
     series: Sequence[Series]
     place: Sequence[int]
     at_ms: Sequence[int]
+    charged_ms: Sequence[int | None]
     counts: tuple[Sequence[int], ...]
     cost_nano: Sequence[int | None]
     latency_ms: Sequence[int | None]
@@ -206,7 +207,8 @@ def _add_up(commit: Commit, held: Range, events: Events, orgs: Mapping[str, int]
     unrated, rare = _rare(events.extra)
     every = [series.get(at, held.series[at]) for at in range(len(held.series))]
     costs, latencies = _known(events.cost_nano), _known(events.latency_ms)
-    columns = _Columns(every, events.series, events.at_ms, events.counts, costs, latencies, unrated, rare)
+    charged = [charged_ms or None for charged_ms in events.charged_ms]
+    columns = _Columns(every, events.series, events.at_ms, charged, events.counts, costs, latencies, unrated, rare)
     add_columns(commit, columns, numbers)
 
 

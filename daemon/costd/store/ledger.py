@@ -126,7 +126,10 @@ class Ledger:
             if key is not None:
                 earlier = known.get(key)
                 if earlier is not None:
-                    outcomes.append(_repeated(commit, earlier, draft.fingerprint, fresh.get(earlier.seq)))
+                    outcome = _repeated(commit, earlier, draft.fingerprint, fresh.get(earlier.seq))
+                    outcomes.append(outcome)
+                    if commit.charges is not None and isinstance(outcome, Stored):
+                        commit.named.append(key)
                     continue
                 known[key] = Request(draft.fingerprint, seq)
                 fresh[seq] = draft
@@ -138,6 +141,8 @@ class Ledger:
             insert_rows(commit.connection, INTO_EVENT, EVENT_COLUMNS, events)
         if requests:
             insert_rows(commit.connection, INTO_REQUEST, 4, requests)
+            if commit.charges is not None:
+                commit.named += [(org_id, request_id) for _, org_id, request_id, _ in requests]
         return outcomes
 
     def _row(self, commit: Commit, seq: int, draft: EventDraft) -> tuple[Any, ...]:
@@ -149,6 +154,8 @@ class Ledger:
         for unit, quantity in draft.rare:
             commit.add_unit_to_rollup(hour, series_id, unit, quantity)
         commit.heard_of(series.org_id, series.provider, draft.at_ms)
+        if commit.charges is not None and draft.cost_nano:
+            commit.charge(series_id, draft.at_ms if draft.charged_ms is None else draft.charged_ms, draft.cost_nano)
         return (
             seq,
             draft.at_ms,

@@ -22,6 +22,7 @@ from costd.domain.errors import CostdError, OutOfSpace, Refused, Unavailable
 from costd.domain.rollup import AdjustmentCounts, Sums
 from costd.store import connection as database
 from costd.store.batches import OUTCOME_WORDS, BatchStored, ColumnBatch, store_batch
+from costd.store.budgeting import Budgeting
 from costd.store.commit import Change, Commit
 from costd.store.ledger import EventDraft, Ledger
 from costd.store.requests import Stored
@@ -95,6 +96,8 @@ class Writer:
         self._size_limit = SizeLimit(max_ledger_bytes)
         self._connection = self._open()
         self.ledger = Ledger(self._connection)
+        #: Charges budgets with what is recorded; set before any record comes.
+        self.budgeting: Budgeting | None = None
         self._records_refused: Refused | None = None
         self._next_reset_s = 0.0
         self._thread = threading.Thread(target=self._run, name="costd-writer", daemon=True)
@@ -226,7 +229,10 @@ class Writer:
     def _begin(self) -> Commit:
         self._step()
         self._connection.execute("BEGIN IMMEDIATE")
-        return self.ledger.begin(self._connection, self._clock.now_ms())
+        commit = self.ledger.begin(self._connection, self._clock.now_ms())
+        if self.budgeting is not None and self.budgeting.is_needed:
+            commit.charges = []
+        return commit
 
     def _fill(self, commit: Commit, group: Sequence[Ticket[Any]]) -> None:
         records = [ticket for ticket in group if type(ticket.work) is EventDraft]
@@ -240,6 +246,10 @@ class Writer:
             elif type(ticket.work) is ColumnBatch:
                 stored = store_batch(commit, ticket.work)
                 ticket.settle(stored, stored if isinstance(stored, CostdError) else None)
+        for step in commit.at_end:
+            step(commit)
+        if self.budgeting is not None and commit.charges:
+            self.budgeting.charge(commit)
         commit.seal()
 
     def _apply(self, commit: Commit, ticket: Ticket[Any]) -> None:
@@ -265,6 +275,9 @@ class Writer:
         self.ledger.committed(commit)
         self.commits += 1
         self.last_commit_ms = commit.now_ms
+        # Before anybody is told: who asks again after an answer finds the money charged.
+        if self.budgeting is not None and (commit.charges is not None or commit.opened):
+            self.budgeting.charged(commit)
         for ticket in group:
             if type(ticket.work) is Change and ticket.work.after is not None and not ticket.refused:
                 ticket.work.after(ticket.outcome)
