@@ -16,6 +16,7 @@ from costd.services.access import Access
 from costd.services.admin_key import ensure_admin_key
 from costd.services.admission import Admission
 from costd.services.batching import Batching
+from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
@@ -108,7 +109,8 @@ class Core:
                 prices=prices,
                 price_rules=PriceRules(prices, self.readers, clock),
                 access=access,
-                budgets=Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider),
+                budgets=(budgets := Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider)),
+                budget_status=BudgetStatus(budgets, self.readers, clock),
                 metering=metering,
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),
                 admission=Admission(prices, clock, metrics),

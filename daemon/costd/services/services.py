@@ -10,6 +10,7 @@ from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
 from costd.services.batching import Batching
+from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
@@ -45,6 +46,7 @@ class Services:
     price_rules: PriceRules
     access: Access
     budgets: Budgets
+    budget_status: BudgetStatus
     metering: Metering
     batching: Batching
     admission: Admission

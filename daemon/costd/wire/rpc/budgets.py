@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from costd.domain.access import Caller
 from costd.domain.budget_change import BudgetChange, parse_thresholds
-from costd.domain.errors import Invalid, Unavailable
+from costd.domain.errors import Invalid
 from costd.v1 import budget_pb2 as pb
-from costd.wire.rpc.budget_messages import budget_message
+from costd.wire.rpc.budget_messages import budget_after, budget_message, window_message
 
 if TYPE_CHECKING:
+    from costd.services.budget_status import BudgetStanding
     from costd.services.services import Services
 
 #: The domain's names of fields → this surface's.
@@ -37,17 +38,38 @@ class BudgetsService:
         return budget_message(self._services.budgets.remove(caller, request.budget))
 
     def list_budgets(self, caller: Caller, _request: pb.ListBudgetsRequest) -> pb.ListBudgetsResponse:
-        """All budgets."""
-        found = self._services.budgets.all(caller)
-        return pb.ListBudgetsResponse(budgets=[pb.BudgetStanding(budget=budget_message(held)) for held in found])
+        """All budgets, each with its fullest window."""
+        found = self._services.budget_status.standings(caller)
+        return pb.ListBudgetsResponse(budgets=[_listed(standing) for standing in found])
 
     def budget_status(self, caller: Caller, request: pb.BudgetStatusRequest) -> pb.BudgetStatusResponse:
         """How a budget stands."""
-        raise Unavailable("not built yet")
+        value = request.value or None
+        found = self._services.budget_status.standing(caller, request.budget, value=value, limit=request.limit)
+        return pb.BudgetStatusResponse(
+            budget=budget_message(found.held),
+            windows=map(window_message, found.windows),
+            window_count=found.window_count,
+        )
 
     def budget_history(self, caller: Caller, request: pb.BudgetHistoryRequest) -> pb.BudgetHistoryResponse:
         """What became of a budget."""
-        raise Unavailable("not built yet")
+        found = self._services.budget_status.history(caller, request.budget, request.limit)
+        changes = [
+            pb.BudgetChange(
+                at_ms=change.at_ms, actor=change.actor, action=change.action, budget=budget_after(change.budget)
+            )
+            for change in found.changes
+        ]
+        return pb.BudgetHistoryResponse(changes=changes, windows=map(window_message, found.windows))
+
+
+def _listed(standing: BudgetStanding) -> pb.BudgetStanding:
+    return pb.BudgetStanding(
+        budget=budget_message(standing.held),
+        window=window_message(standing.windows[0]) if standing.windows else None,
+        window_count=standing.window_count,
+    )
 
 
 def _change(request: pb.SetBudgetRequest) -> BudgetChange:
