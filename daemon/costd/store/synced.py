@@ -177,7 +177,7 @@ def store_versions(commit: Commit, hub_epoch: bytes, versions: Versions) -> None
     """The copy is whole, and this new."""
     commit.connection.execute(
         "UPDATE hub_link SET sync_epoch = ?, keys_version = ?, catalog_version = ?, prices_version = ?, "
-        "quarantine_version = ?, heard_ms = ?",
+        "quarantine_version = ?, budgets_version = ?, heard_ms = ?",
         (hub_epoch, *versions, commit.now_ms),
     )
 

@@ -10,12 +10,14 @@ import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from costd.domain.budget import check_budget
 from costd.domain.errors import Invalid
 from costd.domain.price_rule import PriceRule
 from costd.domain.synced import (
     News,
     Outcome,
     Standing,
+    SyncedBudget,
     SyncedItem,
     SyncedKey,
     SyncedPrices,
@@ -24,7 +26,8 @@ from costd.domain.synced import (
     Upward,
     Versions,
 )
-from costd.v1 import hub_pb2, hub_state_pb2
+from costd.v1 import budget_pb2, hub_pb2, hub_state_pb2
+from costd.wire.budget_messages import budget_message, read_budget
 
 #: A price table of today has half a mebibyte; what comes to this is no table.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
@@ -46,17 +49,15 @@ def upward_message(upward: Upward) -> hub_pb2.SyncRequest:
         message.hub_epoch = standing.hub_epoch
         message.price_list = standing.price_list
         message.keys_version, message.catalog_version = standing.versions[:2]
-        message.prices_version, message.quarantine_version = standing.versions[2:]
+        message.prices_version, message.quarantine_version = standing.versions[2:4]
+        message.budgets_version = standing.versions.budgets
     return message
 
 
 def read_upward(message: hub_pb2.SyncRequest) -> Upward:
     """What a source tells; its standing is taken from every message, whether it is the first or not."""
-    versions = Versions(
-        message.keys_version, message.catalog_version, message.prices_version, message.quarantine_version
-    )
     return Upward(
-        Standing(message.hub_epoch, versions, message.price_list),
+        Standing(message.hub_epoch, _versions(message), message.price_list),
         {use.key_id: use.used_ms for use in message.uses},
         {revocation.key_id: revocation.revoked_ms for revocation in message.revocations},
         message.clock_skew_ms,
@@ -79,9 +80,12 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
         prices_version=news.versions.prices,
         quarantine=[_outcome_message(id_, outcome) for id_, outcome in news.quarantine.items()],
         quarantine_version=news.versions.quarantine,
+        budgets_version=news.versions.budgets,
         version=news.hub_version,
         more=news.more,
     )
+    if news.budgets is not None:
+        message.budgets.CopyFrom(budget_pb2.SyncedBudgets(budgets=map(_budget_message, news.budgets)))
     if news.prices is not None:
         message.prices.revision = news.prices.revision
         message.prices.rules.extend(map(_rule_message, news.prices.rules))
@@ -96,9 +100,7 @@ def read_news(message: hub_pb2.SyncResponse) -> News:
         time_ms=message.time_ms,
         source=message.source,
         organizations=list(message.organizations),
-        versions=Versions(
-            message.keys_version, message.catalog_version, message.prices_version, message.quarantine_version
-        ),
+        versions=_versions(message),
         hub_version=message.version,
         all_keys=message.all_keys,
         keys=[_read_key(key) for key in message.keys],
@@ -108,8 +110,33 @@ def read_news(message: hub_pb2.SyncResponse) -> News:
             outcome.id: Outcome(outcome.state, [(gone.first, gone.last) for gone in outcome.uncounted])
             for outcome in message.quarantine
         },
+        budgets=[_sound("budgets", _read_budget, each) for each in message.budgets.budgets]
+        if message.HasField("budgets")
+        else None,
         more=message.more,
     )
+
+
+def _versions(message: hub_pb2.SyncRequest | hub_pb2.SyncResponse) -> Versions:
+    return Versions(
+        message.keys_version,
+        message.catalog_version,
+        message.prices_version,
+        message.quarantine_version,
+        message.budgets_version,
+    )
+
+
+def _budget_message(synced: SyncedBudget) -> budget_pb2.SyncedBudget:
+    told = budget_message(synced.budget, synced.organization, synced.created_ms, synced.updated_ms)
+    return budget_pb2.SyncedBudget(budget=told)
+
+
+def _read_budget(message: budget_pb2.SyncedBudget) -> SyncedBudget:
+    """A budget; one that this release cannot make sense of raises Invalid, as it would be no limit at all."""
+    budget = read_budget(message.budget)
+    check_budget(budget)
+    return SyncedBudget(message.budget.organization, budget, message.budget.created_ms, message.budget.updated_ms)
 
 
 def _outcome_message(id_: str, outcome: Outcome) -> hub_pb2.QuarantineOutcome:
