@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from costd.app.roads import Ground, build_forwarding, build_hub, build_hub_sync, build_joined
+from costd.app.roads import Ground, Rules, build_forwarding, build_hub, build_hub_sync, build_joined
 from costd.clock import Clock
 from costd.config import HUB
 from costd.domain.usage import TimeLimits
@@ -101,6 +101,8 @@ class Core:
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             metering = Metering(self.writer, prices, limits, clock, metrics)
             health = Health(self.writer, self.readers, clock, metrics)
+            budgets = Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider)
+            rules = Rules(prices, budgets)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
             self.services = Services(
                 config=config,
@@ -109,7 +111,7 @@ class Core:
                 prices=prices,
                 price_rules=PriceRules(prices, self.readers, clock),
                 access=access,
-                budgets=(budgets := Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider)),
+                budgets=budgets,
                 budget_status=BudgetStatus(budgets, self.readers, clock),
                 metering=metering,
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),
@@ -127,10 +129,10 @@ class Core:
                 health=health,
                 sources=(sources := self._sources(config, access, clock)),
                 hub=(hub := build_hub(ground, sources)),
-                hub_sync=build_hub_sync(ground, sources, hub, health, access, prices),
+                hub_sync=build_hub_sync(ground, sources, hub, health, access, rules),
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
-                joined=(joined := None if local_token else build_joined(ground, access, prices, membership)),
+                joined=(joined := None if local_token else build_joined(ground, access, rules, membership)),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
             metrics.read_link_from(self.services.link.report)

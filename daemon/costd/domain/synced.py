@@ -108,7 +108,8 @@ class News(NamedTuple):
     """What a hub tells a source. With `more` it goes on in the next message, and the versions do not count yet.
 
     With `all_keys` the keys of this message and of those it goes on in are all there are. `quarantine` is what became
-    of records that were set aside, by the hub's ids of them. `budgets` are all there are; None where they are as before.
+    of records that were set aside, by the hub's ids of them. `budgets` are all there are, None where they are as
+    before; `unread_budgets` says of others why they cannot be used here.
     """
 
     hub_epoch: bytes
@@ -123,6 +124,7 @@ class News(NamedTuple):
     prices: SyncedPrices | None = None
     quarantine: Mapping[str, Outcome] = {}
     budgets: Sequence[SyncedBudget] | None = None
+    unread_budgets: Sequence[str] = ()
     more: bool = False
 
     @property

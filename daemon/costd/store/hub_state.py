@@ -49,9 +49,7 @@ def ensure_hub_state(commit: Commit) -> HubState:
     # A ledger that was a daemon's of its own may have deleted records already.
     (gone_before_hour,) = commit.connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()
     made = HubState(os.urandom(EPOCH_BYTES), 0, 0, gone_before_hour * _HOUR_MS)
-    commit.connection.execute(
-        f"INSERT INTO hub_state (id, {_COLUMNS}) VALUES (1, ?, ?, ?, ?, ?)", made
-    )
+    commit.connection.execute(f"INSERT INTO hub_state (id, {_COLUMNS}) VALUES (1, ?, ?, ?, ?, ?)", made)
     return made
 
 
@@ -75,13 +73,5 @@ def next_quarantine_version(commit: Commit) -> int:
     """The number of another change of the quarantine; 0 where this ledger is no hub's."""
     row = commit.connection.execute(
         "UPDATE hub_state SET quarantine_version = quarantine_version + 1 RETURNING quarantine_version"
-    ).fetchone()
-    return 0 if row is None else int(row[0])
-
-
-def next_budgets_version(commit: Commit) -> int:
-    """The number of another change of a budget; 0 where this ledger is no hub's."""
-    row = commit.connection.execute(
-        "UPDATE hub_state SET budgets_version = budgets_version + 1 RETURNING budgets_version"
     ).fetchone()
     return 0 if row is None else int(row[0])

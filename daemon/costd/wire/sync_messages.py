@@ -10,14 +10,12 @@ import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from costd.domain.budget import check_budget
 from costd.domain.errors import Invalid
 from costd.domain.price_rule import PriceRule
 from costd.domain.synced import (
     News,
     Outcome,
     Standing,
-    SyncedBudget,
     SyncedItem,
     SyncedKey,
     SyncedPrices,
@@ -26,8 +24,8 @@ from costd.domain.synced import (
     Upward,
     Versions,
 )
-from costd.v1 import budget_pb2, hub_pb2, hub_state_pb2
-from costd.wire.budget_messages import budget_message, read_budget
+from costd.v1 import hub_pb2, hub_state_pb2
+from costd.wire.synced_budgets import budgets_message, read_budgets
 
 #: A price table of today has half a mebibyte; what comes to this is no table.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
@@ -85,7 +83,7 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
         more=news.more,
     )
     if news.budgets is not None:
-        message.budgets.CopyFrom(budget_pb2.SyncedBudgets(budgets=map(_budget_message, news.budgets)))
+        message.budgets.CopyFrom(budgets_message(news.budgets))
     if news.prices is not None:
         message.prices.revision = news.prices.revision
         message.prices.rules.extend(map(_rule_message, news.prices.rules))
@@ -95,6 +93,7 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
 
 def read_news(message: hub_pb2.SyncResponse) -> News:
     """What a hub tells."""
+    budgets, unread = read_budgets(message.budgets)
     return News(
         hub_epoch=message.hub_epoch,
         time_ms=message.time_ms,
@@ -110,9 +109,8 @@ def read_news(message: hub_pb2.SyncResponse) -> News:
             outcome.id: Outcome(outcome.state, [(gone.first, gone.last) for gone in outcome.uncounted])
             for outcome in message.quarantine
         },
-        budgets=[_sound("budgets", _read_budget, each) for each in message.budgets.budgets]
-        if message.HasField("budgets")
-        else None,
+        budgets=budgets if message.HasField("budgets") else None,
+        unread_budgets=unread,
         more=message.more,
     )
 
@@ -125,18 +123,6 @@ def _versions(message: hub_pb2.SyncRequest | hub_pb2.SyncResponse) -> Versions:
         message.quarantine_version,
         message.budgets_version,
     )
-
-
-def _budget_message(synced: SyncedBudget) -> budget_pb2.SyncedBudget:
-    told = budget_message(synced.budget, synced.organization, synced.created_ms, synced.updated_ms)
-    return budget_pb2.SyncedBudget(budget=told)
-
-
-def _read_budget(message: budget_pb2.SyncedBudget) -> SyncedBudget:
-    """A budget; one that this release cannot make sense of raises Invalid, as it would be no limit at all."""
-    budget = read_budget(message.budget)
-    check_budget(budget)
-    return SyncedBudget(message.budget.organization, budget, message.budget.created_ms, message.budget.updated_ms)
 
 
 def _outcome_message(id_: str, outcome: Outcome) -> hub_pb2.QuarantineOutcome:

@@ -38,6 +38,7 @@ class LeaseLink:
 
     def exchange(self, request: LeaseRequest, timeout_s: float) -> LeaseAnswer:
         """Ask once; the channel is open. Raises LinkBroken."""
+        assert self._channel is not None
         stub: Any = hub_pb2_grpc.HubServiceStub(self._channel)
         try:
             message = lease_messages.request_message(request)
