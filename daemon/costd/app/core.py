@@ -102,7 +102,6 @@ class Core:
             metering = Metering(self.writer, prices, limits, clock, metrics)
             health = Health(self.writer, self.readers, clock, metrics)
             budgets = Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider)
-            rules = Rules(prices, budgets)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
             self.services = Services(
                 config=config,
@@ -129,10 +128,12 @@ class Core:
                 health=health,
                 sources=(sources := self._sources(config, access, clock)),
                 hub=(hub := build_hub(ground, sources)),
-                hub_sync=build_hub_sync(ground, sources, hub, health, access, rules),
+                hub_sync=build_hub_sync(ground, sources, hub, health, access, Rules(prices, budgets)),
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
-                joined=(joined := None if local_token else build_joined(ground, access, rules, membership)),
+                joined=(
+                    joined := None if local_token else build_joined(ground, access, Rules(prices, budgets), membership)
+                ),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
             metrics.read_link_from(self.services.link.report)
