@@ -77,15 +77,7 @@ class Core:
         path = config.data_dir / DATABASE_NAME
         installed = load_price_list(config.data_dir)
         metrics = Metrics(config.metrics.labels, config.metrics.max_series)
-        self.writer = Writer(
-            path,
-            clock,
-            metrics,
-            max_records=config.queue.max_records,
-            max_bytes=config.queue.max_bytes,
-            reserve=DiskReserve(config.data_dir, config.disk.reserve_bytes),
-            max_ledger_bytes=config.storage.max_bytes,
-        )
+        self.writer = _writer(path, config, clock, metrics)
         self.writer.start()
         try:
             self._open_readers(path, clock)
@@ -193,3 +185,15 @@ class Core:
 def _retention(config: Config, limits: TimeLimits) -> RetentionLimits:
     kept = config.retention
     return RetentionLimits(kept.events_days * DAY_MS, kept.rollups_days * DAY_MS, limits.future_ms)
+
+
+def _writer(path: Path, config: Config, clock: Clock, metrics: Metrics) -> Writer:
+    return Writer(
+        path,
+        clock,
+        metrics,
+        max_records=config.queue.max_records,
+        max_bytes=config.queue.max_bytes,
+        reserve=DiskReserve(config.data_dir, config.disk.reserve_bytes),
+        max_ledger_bytes=config.storage.max_bytes,
+    )
