@@ -594,6 +594,9 @@ CREATE TABLE budget_window (
 
 CREATE INDEX budget_window_by_end ON budget_window (end_ms);
 
+CREATE INDEX event_moved ON event (charged_ms, at_ms)
+  WHERE charged_ms IS NOT NULL AND charged_ms / 900000 <> at_ms / 900000;
+
 CREATE TABLE budget_account (
   budget_id TEXT NOT NULL REFERENCES budget (id),
   revision INTEGER NOT NULL,

@@ -248,7 +248,7 @@ class Writer:
                 ticket.settle(stored, stored if isinstance(stored, CostdError) else None)
         for step in commit.at_end:
             step(commit)
-        if self.budgeting is not None and commit.charges:
+        if self.budgeting is not None:
             self.budgeting.charge(commit)
         commit.seal()
 
@@ -276,7 +276,7 @@ class Writer:
         self.commits += 1
         self.last_commit_ms = commit.now_ms
         # Before anybody is told: who asks again after an answer finds the money charged.
-        if self.budgeting is not None and (commit.charges is not None or commit.opened):
+        if self.budgeting is not None:
             self.budgeting.charged(commit)
         for ticket in group:
             if type(ticket.work) is Change and ticket.work.after is not None and not ticket.refused:

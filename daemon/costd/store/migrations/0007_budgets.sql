@@ -48,6 +48,10 @@ CREATE TABLE budget_window (
   PRIMARY KEY (budget_id, revision, value, start_ms)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX budget_window_by_end ON budget_window (end_ms);
+-- Those few events that were reserved in another quarter of an hour than their own: rollups have them in another place
+-- than windows.
+CREATE INDEX event_moved ON event (charged_ms, at_ms)
+  WHERE charged_ms IS NOT NULL AND charged_ms / 900000 <> at_ms / 900000;
 
 -- Counters that only grow, for each source and epoch of it. At a hub: those of sources. At a sidecar: its own slices,
 -- as source 0.
