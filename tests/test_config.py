@@ -75,6 +75,8 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
         "http.listen": "localhost:2", "http.allowed_hosts": "a.example,b", "tls.cert": "/c", "tls.key": "/k",
         "insecure": "true", "auth": "off", "queue.max_records": "7", "queue.max_bytes": "1 MiB",
         "limits.past_days": "3", "limits.future_minutes": "4", "limits.http_body_bytes": "2048",
+        "budgets.reservation_minutes": "2.5", "budgets.max_reservations": "6", "budgets.hub_wait_ms": "70",
+        "budgets.use_minutes": "3",
         "retention.events_days": "50", "retention.rollups_days": "60", "shutdown.grace_s": "1.5",
         "tls.client_ca": "/cc", "hub.address": "hub:3", "hub.key": "ct_live_k", "hub.name": "web-1", "hub.ca": "/ca",
         "hub.cert": "/hc", "hub.cert_key": "/hk", "sync.max_age": "90m", "sync.stale_keys": "refuse",
@@ -84,7 +86,7 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
     assert set(texts) == {setting.name for setting in SETTINGS}
     by_flag = load(dict(texts), HOME, to_run=False).config
     by_variable = load({}, HOME | {s.variable: texts[s.name] for s in SETTINGS}, to_run=False).config
-    numbers = {"retention", "limits", "shutdown", "queue", "metrics", "disk"}
+    numbers = {"retention", "limits", "budgets", "shutdown", "queue", "metrics", "disk"}
     lines = [
         f"{name} = {text if name.split('.')[0] in numbers and text.replace('.', '').isdigit() else repr(text)}"
         for name, text in texts.items()
@@ -127,6 +129,8 @@ BAD = [
     ("tls.cert", " "), ("tls.key", " "), ("insecure", "perhaps"), ("auth", "none"), ("queue.max_records", "0"),
     ("queue.max_records", "many"), ("queue.max_records", "1.5"), ("queue.max_bytes", "64 MB"),
     ("queue.max_bytes", "-1"), ("queue.max_bytes", "1"), ("limits.past_days", "-1"), ("limits.past_days", "45"),
+    ("budgets.reservation_minutes", "0"), ("budgets.max_reservations", "0"), ("budgets.hub_wait_ms", "-1"),
+    ("budgets.use_minutes", "soon"),
     ("limits.future_minutes", "x"), ("limits.http_body_bytes", "1 GiB"), ("retention.events_days", "44"),
     ("retention.rollups_days", "44"), ("shutdown.grace_s", "nan"), ("shutdown.grace_s", "inf"),
     ("shutdown.grace_s", "-1"), ("disk.reserve_bytes", "lots"), ("log.level", "loud"), ("log.format", "xml"),

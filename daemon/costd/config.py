@@ -14,6 +14,7 @@ from costd.addresses import Address
 from costd.domain.errors import ConfigError
 from costd.places import auto_socket, default_data_dir
 from costd.sections import (
+    Budgets,
     Disk,
     Grpc,
     Http,
@@ -113,6 +114,7 @@ class Config:
     sync: Sync
     queue: Queue
     limits: Limits
+    budgets: Budgets
     retention: Retention
     shutdown: Shutdown
     disk: Disk

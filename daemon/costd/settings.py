@@ -136,6 +136,35 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class Minutes:
+    """A duration in minutes, with a fraction or without."""
+
+    low: float
+    high: float
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "MINUTES"
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f"must be a number of minutes from {self.low:g} to {self.high:g}"
+
+    def read(self, raw: object, *, is_text: bool) -> float:
+        """The duration."""
+        minutes = Seconds(self.high).read(raw, is_text=is_text)
+        if minutes < self.low:
+            raise ValueError(raw)
+        return minutes
+
+    def show(self, value: object) -> object:
+        """Without a fraction where there is none."""
+        return Seconds(self.high).show(value)
+
+
+@dataclass(frozen=True)
 class Duration:
     """A duration in whole seconds, also as text with a unit ("90m", "24h", "3d")."""
 

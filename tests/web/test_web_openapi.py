@@ -103,6 +103,7 @@ PRICE = {
 }
 BODIES: dict[str, Any] = {
     "/v1/preflight": {"user_external_id": "u", "source_app": "a", "model": "gpt-4o", "estimated_units": {"chars": 1}},
+    "/v1/release": {"request_id": "r"},
     "/v1/usage/record": RECORD,
     "/v1/usage/records": [RECORD, {}, RECORD],
     "/v1/users/upsert": {"external_id": "u", "source_app": "a"},

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from costd.app.budgets import build_treasury
 from costd.app.roads import Ground, Rules, build_forwarding, build_hub, build_hub_sync, build_joined
 from costd.clock import Clock
 from costd.config import HUB
@@ -16,8 +17,6 @@ from costd.services.access import Access
 from costd.services.admin_key import ensure_admin_key
 from costd.services.admission import Admission
 from costd.services.batching import Batching
-from costd.services.budget_status import BudgetStatus
-from costd.services.budgets import Budgets
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
 from costd.services.exports import Exports
@@ -91,10 +90,10 @@ class Core:
             metrics.read_price_version_from(lambda: prices.version)
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
-            metering = Metering(self.writer, prices, limits, clock, metrics)
-            health = Health(self.writer, self.readers, clock, metrics)
-            budgets = Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
+            budgets, budget_status, tills, self.till_keeper = build_treasury(ground, membership, prices)
+            metering = Metering(self.writer, prices, limits, clock, metrics, tills)
+            health = Health(self.writer, self.readers, clock, metrics)
             self.services = Services(
                 config=config,
                 clock=clock,
@@ -103,10 +102,11 @@ class Core:
                 price_rules=PriceRules(prices, self.readers, clock),
                 access=access,
                 budgets=budgets,
-                budget_status=BudgetStatus(budgets, self.readers, clock),
+                budget_status=budget_status,
+                tills=tills,
                 metering=metering,
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),
-                admission=Admission(prices, clock, metrics),
+                admission=Admission(prices, tills, clock, metrics, hub_wait_ms=config.budgets.hub_wait_ms),
                 months=Months(self.writer, metrics),
                 catalog=Catalog(self.writer, self.readers),
                 catalog_lists=CatalogLists(self.readers, clock),
@@ -169,6 +169,7 @@ class Core:
             self.services.forwarding.stop(timeout_s / 2)
         if self.services.joined is not None:
             self.services.joined.stop(1.0)
+        self.till_keeper.stop(1.0)
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:

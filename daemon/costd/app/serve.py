@@ -112,6 +112,7 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
             },
         )
         manager.ready(_status(core.services.health))
+        core.till_keeper.start()
         if core.services.forwarding is not None:
             core.services.forwarding.start()
         if core.services.joined is not None:

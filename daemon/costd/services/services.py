@@ -31,6 +31,7 @@ from costd.services.repricing import Repricing
 from costd.services.sources import Sources
 from costd.services.spending import Spending
 from costd.services.tails import Tails
+from costd.services.tills import Tills
 from costd.services.unpriced import Unpriced
 from costd.services.usage_log import UsageLog
 
@@ -47,6 +48,7 @@ class Services:
     access: Access
     budgets: Budgets
     budget_status: BudgetStatus
+    tills: Tills
     metering: Metering
     batching: Batching
     admission: Admission

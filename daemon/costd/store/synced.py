@@ -83,6 +83,9 @@ def known_revocations(connection: sqlite3.Connection) -> dict[str, int]:
 def store_items(commit: Commit, items: Sequence[SyncedItem], orgs: Mapping[str, int]) -> None:
     """Take the hub's catalog over; what was said here and is not at the hub yet stays said."""
     pending = _Pending(commit.connection, {item.id for item in items})
+    commit.catalog_said.update(
+        (item.kind, orgs[item.organization], item.source_app, item.id) for item in items if item.organization in orgs
+    )
     for kind in KINDS:
         rows = [
             pending.row(kind, orgs[item.organization], item)

@@ -178,6 +178,18 @@ def decision(made: Decision) -> usage_pb2.PreflightResponse:
         answer.deny_reason = made.deny_reason
     if made.warnings:
         answer.warnings.extend(made.warnings)
+    if (noted := made.budget) is not None:
+        answer.budget.CopyFrom(
+            usage_pb2.PreflightBudget(
+                id=noted.id,
+                name=noted.name,
+                scope_type=noted.scope_type,
+                limit_nano_usd=noted.limit_nano,
+                spent_nano_usd=noted.spent_nano,
+                remaining_nano_usd=noted.remaining_nano,
+                resets_ms=noted.resets_ms or 0,
+            )
+        )
     return answer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costd.domain.access import Caller
-from costd.domain.errors import Refused, Unavailable
+from costd.domain.errors import Refused
 from costd.metrics import Metrics
 from costd.services.admission import Admission
 from costd.services.batching import Batching, BatchReceipt
@@ -32,7 +32,7 @@ class UsageService:
         self._batches = BatchReader()
 
     def preflight(self, caller: Caller, request: usage_pb2.PreflightRequest) -> usage_pb2.PreflightResponse:
-        """Price the estimate and decide; never waits."""
+        """Price the estimate, decide and reserve; waits only where money has to be fetched first."""
         try:
             return convert.decision(self._admission.preflight(caller, convert.estimate(request)))
         except Refused as refusal:
@@ -40,7 +40,7 @@ class UsageService:
 
     def release(self, caller: Caller, request: usage_pb2.ReleaseRequest) -> usage_pb2.ReleaseResponse:
         """Let go of a reservation."""
-        raise Unavailable("not built yet")
+        return usage_pb2.ReleaseResponse(released=self._admission.release(caller, request.request_id))
 
     def record(self, caller: Caller, request: usage_pb2.RecordRequest) -> usage_pb2.RecordResponse:
         """Record the usage; returns once it is on disk."""

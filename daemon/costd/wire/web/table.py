@@ -54,6 +54,16 @@ def _preflight_record() -> list[Route]:
         ),
         Route(
             "POST",
+            "/v1/release",
+            usage.release,
+            "Let go of what a preflight reserved for a call that will not be made",
+            types.ReleaseAnswer,
+            role="ingest",
+            body=types.ReleaseBody,
+            idempotent=True,
+        ),
+        Route(
+            "POST",
             "/v1/usage/record",
             usage.record,
             "Record what one call used",

@@ -1,0 +1,81 @@
+"""Where the money of a daemon's windows comes from: its own authority over them, or slices that a hub grants."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol
+
+from costd.domain.reservation import NEVER_MS
+from costd.services.live_window import LiveWindow
+from costd.store.charges import WindowCharge
+
+BUDGET_EXCEEDED = "budget_exceeded"
+LEASE_UNAVAILABLE = "lease_unavailable"
+MODEL_BLOCKED = "model_blocked"
+
+
+class Waitable(Protocol):
+    """What a caller that is short of money or of a mark may wait for; made in its thread or its coroutine."""
+
+    def wait(self, timeout_s: float | None = None) -> Any:
+        """Block until it is there; Unavailable on timeout."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Suspend until it is there."""
+
+
+class Funding(Protocol):
+    """Called with the lock of the tills held; none of these waits for anything."""
+
+    def opened(self, live: LiveWindow) -> None:
+        """A window has come into memory: bind its till."""
+
+    def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
+        """It was charged by a commit whose last number is `seq`; its row says what it comes to."""
+
+    def changed(self, live: LiveWindow) -> None:
+        """Its budget has changed, but for the revision."""
+
+    def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
+        """Some of these, which are to reserve together, have too little: what is to be waited for, if anything."""
+
+    def reason(self, live: LiveWindow) -> str:
+        """Why nothing more is to be had of a window: BUDGET_EXCEEDED or LEASE_UNAVAILABLE."""
+
+    def may_drop(self, live: LiveWindow) -> bool:
+        """Whether a window that has ended, and of which nothing is reserved, may go from memory."""
+
+
+class Authority:
+    """A daemon that decides itself: its callers have whatever no source has."""
+
+    def opened(self, live: LiveWindow) -> None:
+        """Bind the till to what is left."""
+        self._bind(live)
+
+    def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
+        """What its own records cost, and what sources' did, are in the row as a whole."""
+        self._bind(live)
+
+    def changed(self, live: LiveWindow) -> None:
+        """Another amount takes effect at once."""
+        self._bind(live)
+
+    def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
+        """Nobody has more."""
+        return None
+
+    def reason(self, live: LiveWindow) -> str:
+        """The money is spent, reserved or with sources."""
+        return BUDGET_EXCEEDED
+
+    def may_drop(self, live: LiveWindow) -> bool:
+        """The rows know everything."""
+        return True
+
+    @staticmethod
+    def _bind(live: LiveWindow) -> None:
+        row, till = live.row, live.till
+        charged_nano = sum(max(granted - returned, settled) for granted, returned, settled in row.accounts.values())
+        till.used_nano = row.settled_nano
+        till.bind(live.budget.amount_nano + row.credited_nano - charged_nano, till.mark_nano, NEVER_MS)
