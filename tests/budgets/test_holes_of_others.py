@@ -163,6 +163,19 @@ def test_what_was_never_asked_for_counts_too(daemon: Daemon, door: Door) -> None
     assert cents(daemon, name) == Cents(100, settled=110, reserved=0, held=0, available=0, overshoot=10)
 
 
+def test_to_give_no_estimate_is_no_way_around_a_budget(daemon: Daemon, door: Door) -> None:
+    """Where all is spent, and where nothing may be spent at all, a call that says nothing of its cost is denied too."""
+    user, name, nobody = new("user"), new("budget"), new("user")
+    set_budget(daemon, name, 10, scope={"user": user})
+    set_budget(daemon, nobody, 0, scope={"user": nobody})
+    for answer in (door.ask(Spend(0, user=user)), door.ask(Spend(0, user=user))):
+        assert answer.allow
+        assert door.record(Spend(5, answer.request_id, user)) == "kept"
+    assert door.ask(Spend(0, user=user)).word == "budget_exceeded"
+    assert door.ask(Spend(0, user=nobody)).word == "budget_exceeded"
+    assert cents(daemon, name) == Cents(10, settled=10, reserved=0, held=0, available=0, overshoot=0)
+
+
 def test_a_record_for_somebody_else_frees_what_was_reserved_and_charges_whom_it_names(
     daemon: Daemon, door: Door
 ) -> None:
