@@ -18,7 +18,7 @@ import pytest
 
 import costd_client
 import harness
-from budget_calls import Cents, cents, set_budget
+from budget_calls import Cents, cents, set_budget, standing
 from costd_client.v1 import usage_pb2
 from harness import Daemon, until
 
@@ -243,4 +243,4 @@ def test_the_examples_of_budgets_run(daemon: Daemon) -> None:
         printed.append(done.stdout)
     assert printed[0] == ""
     assert 'may not be made: budget_exceeded by the budget "video" ($' in printed[1]
-    assert cents(daemon, "video").reserved == 0
+    assert standing(daemon, "video").reserved_nano_usd == 0
