@@ -488,8 +488,9 @@ class Tills:
         def apply(commit: Commit) -> None:
             charging = self._charging_of(commit)
             for at, mark_nano in marks.items():
-                # Meanwhile it may have been raised again.
-                if is_last or self.marks.persisted(at) <= mark_nano:
+                if is_last:
+                    charging.marks[at] = mark_nano
+                elif self.marks.persisted(at) <= mark_nano:  # meanwhile it may have been raised again
                     charging.raise_mark(at, mark_nano)
 
         return self._writer.submit(Change(apply))
