@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from costd.app.roads import Ground
+from costd.services.budget_gauges import BudgetGauges
 from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
 from costd.services.membership import Membership
@@ -38,4 +39,12 @@ def build_treasury(ground: Ground, membership: Membership, prices: Prices) -> Tr
     ground.writer.budgeting = tills
     status = BudgetStatus(budgets, ground.readers, ground.clock)
     status.read_reserved_from(tills.reserved)
+    gauges = BudgetGauges(
+        budgets,
+        status,
+        tills,
+        max_series=config.metrics.max_series,
+        max_reservations=config.budgets.max_reservations,
+    )
+    ground.metrics.read_budgets_from(gauges.readings, gauges.reservations)
     return Treasury(budgets, status, tills, TillKeeper(tills))

@@ -47,11 +47,12 @@ class Decision(NamedTuple):
 
 
 class _Attempt(NamedTuple):
-    """A preflight that was checked and priced, and until when it may wait for the hub (monotonic seconds)."""
+    """A preflight that was checked and priced; when it came, and until when it may wait for the hub (monotonic)."""
 
     ask: Ask
     request_id: str
     quote: Quote
+    asked_s: float
     hub_until_s: float
 
 
@@ -109,6 +110,7 @@ class Admission:
         if not estimate.model:
             raise Invalid("model", "is required: the model as the provider names it")
         check_text(estimate)
+        asked_s = self._clock.monotonic_s()
         now_ms = self._clock.now_ms()
         book = self._prices.book
         units = book.units.canonical(dict(estimate.units), "estimated_units")
@@ -123,7 +125,7 @@ class Admission:
             )
         name = (caller.org_id, stored_request_id(request_id))
         ask = Ask(name, series, estimate, amount_nano, now_ms)
-        return _Attempt(ask, request_id, quote, self._clock.monotonic_s() + self._hub_wait_s)
+        return _Attempt(ask, request_id, quote, asked_s, asked_s + self._hub_wait_s)
 
     def _tries(self, attempt: _Attempt) -> Iterator[bool]:
         """Whether the next try is the last that the hub is asked before, as often as it may take."""
@@ -137,7 +139,7 @@ class Admission:
         if verdict.held is not None and verdict.held.answer is not None:
             first: Decision = verdict.held.answer
             return first
-        self._metrics.preflight(verdict.deny_reason or "allow")
+        self._metrics.budgets.preflight(verdict.deny_reason, self._clock.monotonic_s() - attempt.asked_s)
         decision = Decision(
             not verdict.deny_reason,
             attempt.request_id,

@@ -89,9 +89,9 @@ class BudgetStatus:
         """The organization's budgets by name, each with its fullest window."""
         return [self._standing(held, 1) for held in self._budgets.all(caller)]
 
-    def everybodys(self, limit: int = 1) -> list[BudgetStanding]:
-        """The budgets in force of all organizations, each with its fullest windows: for metrics and alerts."""
-        return [self._standing(held, limit) for held in self._budgets.all_in_force()]
+    def standing_of(self, held: StoredBudget, limit: int) -> BudgetStanding:
+        """How any budget stands, with its fullest windows: for metrics and alerts."""
+        return self._standing(held, limit)
 
     def history(self, caller: Caller, wanted: str, limit: int = 0) -> BudgetHistory:
         """What became of a budget, by its id or name, one that was removed by its id. Raises NotFound."""
