@@ -7,7 +7,8 @@ gets to the disk, the hub grants more), for which a thread waits and a coroutine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -30,6 +31,9 @@ DISK_WAIT_S = 10.0
 #: How often it may find that something else has to happen first: far more often than anything does.
 _MAX_TRIES = 1_000
 _RESTLESS = "budgets change faster than they can be looked up; ask again"
+
+
+Aside = Callable[[], AbstractContextManager[None]]
 
 
 class Decision(NamedTuple):
@@ -66,8 +70,8 @@ class Admission:
         self._metrics = metrics
         self._hub_wait_s = hub_wait_ms / 1_000
 
-    def preflight(self, caller: Caller, estimate: Usage) -> Decision:
-        """Price `estimate` (whose units are the most the call may use), decide and reserve; may block.
+    def preflight(self, caller: Caller, estimate: Usage, aside: Aside = nullcontext) -> Decision:
+        """Price `estimate` (whose units are the most the call may use), decide and reserve; may block, within `aside`.
 
         Raises Invalid, Forbidden, Conflict, Overloaded or Unavailable; a refusal for want of budget is a Decision.
         """
@@ -77,7 +81,8 @@ class Admission:
             if not isinstance(verdict, Pause):
                 return self._decision(attempt, verdict)
             try:
-                verdict.waitable.wait(self._patience_s(attempt, verdict))
+                with aside():
+                    verdict.waitable.wait(self._patience_s(attempt, verdict))
             except Unavailable:
                 if not verdict.is_hubs:
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from costd.domain.access import Caller
 from costd.domain.errors import Refused
 from costd.metrics import Metrics
-from costd.services.admission import Admission
+from costd.services.admission import Admission, Aside
 from costd.services.batching import Batching, BatchReceipt
 from costd.services.metering import Metering, Receipt, reason_of
 from costd.services.row_build import Rows
@@ -24,8 +24,12 @@ WRITE_TIMEOUT_S = 30.0
 class UsageService:
     """Answers costd.v1.UsageService."""
 
-    def __init__(self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics) -> None:
+    def __init__(
+        self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics, aside: Aside
+    ) -> None:
+        """`aside` lets another call in while a preflight waits."""
         self._admission = admission
+        self._aside = aside
         self._metering = metering
         self._batching = batching
         self._metrics = metrics
@@ -34,7 +38,7 @@ class UsageService:
     def preflight(self, caller: Caller, request: usage_pb2.PreflightRequest) -> usage_pb2.PreflightResponse:
         """Price the estimate, decide and reserve; waits only where money has to be fetched first."""
         try:
-            return convert.decision(self._admission.preflight(caller, convert.estimate(request)))
+            return convert.decision(self._admission.preflight(caller, convert.estimate(request), self._aside))
         except Refused as refusal:
             raise convert.named_as_here(refusal) from None
 
