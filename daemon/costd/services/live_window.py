@@ -33,6 +33,8 @@ class LiveWindow:
     """
 
     __slots__ = (
+        "_resets_ms",
+        "_scope_type",
         "budget",
         "elsewhere_nano",
         "is_idle",
@@ -58,6 +60,10 @@ class LiveWindow:
         self.is_raising = False
         #: Whether nobody has looked it up since it came into memory, or since the last sweep.
         self.is_idle = True
+        # The same for every answer: the scope is its revision's.
+        dimensions = [dimension for dimension, _ in budget.scope]
+        self._scope_type = ",".join([*dimensions, *([budget.each] if budget.each else [])])
+        self._resets_ms = None if window.end_ms >= FOREVER_MS else window.end_ms
 
     def charge(self, charge: WindowCharge) -> None:
         """Take over what its row comes to after a commit."""
@@ -77,14 +83,12 @@ class LiveWindow:
     def noted(self) -> Noted:
         """How it stands, for the answer to a preflight."""
         budget, left_nano = self.budget, self.left_nano
-        dimensions = [dimension for dimension, _ in budget.scope]
-        end_ms = self.window.end_ms
         return Noted(
             budget.id,
             budget.name,
-            ",".join([*dimensions, *([budget.each] if budget.each else [])]),
+            self._scope_type,
             budget.amount_nano,
             budget.amount_nano - left_nano,
             max(0, left_nano),
-            None if end_ms >= FOREVER_MS else end_ms,
+            self._resets_ms,
         )

@@ -523,8 +523,11 @@ def _repeated(held: Held, ask: Ask) -> Verdict:
 
 
 def _tightest(found: _Found) -> Noted | None:
-    return min(found.all, key=_left_nano).noted() if found.all else None
-
-
-def _left_nano(live: LiveWindow) -> int:
-    return live.left_nano
+    """The window with the least left; a plain loop, because every preflight passes here."""
+    tightest, least_nano = None, 0
+    for live in found.all:
+        till = live.till
+        left_nano = till.bound_nano - till.used_nano - till.reserved_nano + live.elsewhere_nano
+        if tightest is None or left_nano < least_nano:
+            tightest, least_nano = live, left_nano
+    return None if tightest is None else tightest.noted()
