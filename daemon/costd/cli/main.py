@@ -74,6 +74,7 @@ COMMANDS = MappingProxyType(
         "backup": ("costd.cli.backup", "Copy the ledger, verified, while records keep coming."),
         "restore": ("costd.cli.restore", "Put a backup in the place of the ledger."),
         "prices": ("costd.cli.prices", "Set, import and show prices; rate history again."),
+        "budgets": ("costd.cli.budgets", "Set budgets, and see how they stand."),
         "check": ("costd.cli.check", "Prove that the ledger is sound."),
         "doctor": ("costd.cli.doctor", "Find what is wrong around a daemon, and what to do."),
         "health": ("costd.cli.health", "Exit 0 if a daemon is ready (for probes)."),

@@ -10,6 +10,7 @@ from costd.wire.web import dashboard_structs as dashboard
 from costd.wire.web import ingest_structs as ingest_types
 from costd.wire.web import usage_structs as types
 from costd.wire.web.answers import Answer, Envelope
+from costd.wire.web.budgets import budget_routes
 from costd.wire.web.openapi import document
 from costd.wire.web.price_routes import price_routes
 from costd.wire.web.read_routes import read_routes
@@ -31,6 +32,7 @@ def routes(*, metrics_open: bool) -> list[Route]:
         *_dashboard(),
         *read_routes(),
         *price_routes(),
+        *budget_routes(),
         *source_routes(),
         *_pages(metrics_open=metrics_open),
     ]
