@@ -38,7 +38,7 @@ def build_treasury(ground: Ground, membership: Membership, prices: Prices) -> Tr
     )
     ground.writer.budgeting = tills
     status = BudgetStatus(budgets, ground.readers, ground.clock)
-    status.read_reserved_from(tills.reserved)
+    status.read_reserved_from(tills.reserved_in)
     gauges = BudgetGauges(
         budgets,
         status,

@@ -6,7 +6,7 @@ together they are those of one moment where nothing is recorded in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from costd.clock import Clock
@@ -30,8 +30,8 @@ MAX_WINDOWS = 1_000
 DEFAULT_WINDOWS = 20
 DEFAULT_HISTORY = 100
 
-#: What is reserved in the windows of a budget, by its id.
-Reserved = Callable[[str], Mapping[WindowKey, int]]
+#: What calls under way have reserved in a window, in nano-USD.
+Reserved = Callable[[WindowKey], int]
 
 
 class BudgetStanding(NamedTuple):
@@ -57,11 +57,11 @@ class BudgetStatus:
         self._budgets = budgets
         self._readers = readers
         self._clock = clock
-        self._reserved: Reserved = lambda _: {}
+        self._reserved: Reserved = lambda _: 0
         self._burn: Callable[[WindowKey], Pace | None] = lambda _: None
 
     def read_reserved_from(self, reserved: Reserved) -> None:
-        """Say what is reserved in a budget's windows."""
+        """Say what is reserved in a window."""
         self._reserved = reserved
 
     def read_burn_from(self, burn: Callable[[WindowKey], Pace | None]) -> None:
@@ -107,22 +107,21 @@ class BudgetStatus:
     def _standing(self, held: StoredBudget, limit: int) -> BudgetStanding:
         budget, now_ms = held.budget, self._clock.now_ms()
         window = budget.windows().at(now_ms)
-        reserved = {key for key in self._reserved(budget.id) if key.start_ms == window.start_ms}
         with self._readers.snapshot() as connection:
             place = (connection, budget.id, budget.revision, window.start_ms)
             keys = store.fullest(*place, limit)
             count = store.count_windows(*place)
         if not budget.each:
             keys, count = [WindowKey(budget.id, budget.revision, "", window.start_ms)], 1
-        found = self._stand(held, window, {*keys, *reserved}, now_ms)
-        return BudgetStanding(held, found[:limit], max(count, len(found)))
+        return BudgetStanding(held, self._stand(held, window, keys, now_ms), count)
 
     def _stand(
         self, held: StoredBudget, window: Window, keys: Collection[WindowKey], now_ms: int
     ) -> list[WindowStanding]:
         """These windows of one period, the fullest first."""
         budget = held.budget
-        reserved = self._reserved(budget.id)
+        # Before what is settled: what is recorded this very moment may be counted twice, and is never left out.
+        reserved = {key: self._reserved(key) for key in keys}
         before = _window_before(budget, window)
         earlier = {key: key._replace(start_ms=before.start_ms) for key in keys} if before is not None else {}
         with self._readers.snapshot() as connection:
@@ -131,7 +130,7 @@ class BudgetStatus:
         found = []
         for key in keys:
             row = rows.get(key) or WindowRows(key, window.end_ms, 0, 0, 0, ())
-            plain = self._figures(held, row, budget.amount_nano, reserved.get(key, 0))
+            plain = self._figures(held, row, budget.amount_nano, reserved[key])
             past = rows_before.get(earlier[key]) if earlier else None
             before_nano = None if past is None else self._figures(held, past, 0, 0).settled_nano
             pace = forecast.pace_of(budget.period, window, plain.settled_nano, before_nano, now_ms)

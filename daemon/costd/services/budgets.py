@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -21,7 +22,8 @@ from costd.domain.money import usd_text
 from costd.domain.series import TAG_SEPARATOR
 from costd.services.membership import Membership
 from costd.store import budgets as store
-from costd.store.budgets import HUB, StoredBudget, StoredChange
+from costd.store.budget_history import Before, read_before, settle_before
+from costd.store.budgets import HUB, NOT_COUNTED, StoredBudget, StoredChange
 from costd.store.commit import Change, Commit
 from costd.store.keys import append_audit
 from costd.store.orgs import org_name
@@ -70,9 +72,28 @@ class Budgets:
         self._origin = HUB if membership.address else ""
         self._setting = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
+        self._settle_origins()
         with readers.snapshot() as connection:
             self.version = store.read_version(connection)
             self._place(store.load_budgets(connection))
+
+    def _settle_origins(self) -> None:
+        """A hub was joined or left: note which budgets are charged no more, and count anew those that are again."""
+        other = "" if self._origin else HUB
+        with self._readers.snapshot() as connection:
+            known = store.load_budgets(connection)
+        lapsed = [held for held in known if held.origin == other and held.known_seq != NOT_COUNTED]
+        if lapsed:
+            self._writer.submit(Change(lambda commit: store.suspend(commit, other))).wait(WRITE_TIMEOUT_S)
+        now_ms = self._clock.now_ms()
+        for held in known:
+            if held.origin == self._origin and held.known_seq == NOT_COUNTED:
+                before = self._read_before(held.budget, now_ms)
+                self._writer.submit(Change(partial(_count_anew, before=before))).wait(WRITE_TIMEOUT_S)
+
+    def _read_before(self, budget: Budget, now_ms: int) -> Before:
+        with self._readers.snapshot(unbounded=True) as connection:
+            return read_before(connection, budget, now_ms)
 
     # -- for those who heed them ---------------------------------------------------------------------------------------
 
@@ -231,8 +252,10 @@ class Budgets:
         is_new_revision = held is None or held.budget.revision != budget.revision
         if held is None:
             budget = budget._replace(id=public_id(now_ms))
+        before = None
         if is_new_revision:
             budget = budget._replace(since_ms=now_ms)
+            before = self._read_before(budget, now_ms)
 
         def apply(commit: Commit) -> _Done:
             if held is not None:
@@ -244,10 +267,12 @@ class Budgets:
                 org_name(commit.connection, budget.org_id),
                 commit.now_ms if held is None else held.created_ms,
                 commit.now_ms,
-                known_seq=commit.next_seq - 1 if held is None or is_new_revision else held.known_seq,
+                known_seq=0 if held is None else held.known_seq,
             )
             action = store.CREATED if held is None else store.CHANGED
             store.put_budget(commit, stored, caller.key_id, action)
+            if before is not None:
+                _count_anew(commit, before)
             append_audit(commit, budget.org_id, caller.key_id, f"budget.{action}", budget.id, _audited(budget))
             return _Done(stored, store.next_version(commit))
 
@@ -264,9 +289,16 @@ class Budgets:
         return done.held
 
 
+def _count_anew(commit: Commit, before: Before) -> None:
+    """Let a budget's windows begin with what was recorded before, this commit's records included."""
+    settle_before(commit, before)
+    store.known_from_here(commit, before.budget.id)
+
+
 def _check_same(commit: Commit, held: StoredBudget) -> None:
     """Raise Conflict where a budget is another than it was when the change was prepared."""
-    if store.find_budget(commit.connection, held.budget.id) != held:
+    found = store.find_budget(commit.connection, held.budget.id)
+    if found is None or (found.budget, found.updated_ms, found.removed_ms) != (held.budget, held.updated_ms, None):
         raise _changed_meanwhile(held.budget.name)
 
 
