@@ -263,7 +263,7 @@ class Budgets:
             elif store.budget_named(commit.connection, budget.org_id, budget.name, "") is not None:
                 raise _changed_meanwhile(budget.name)
             stored = StoredBudget(
-                budget,
+                budget._replace(since_ms=commit.now_ms) if is_new_revision else budget,
                 org_name(commit.connection, budget.org_id),
                 commit.now_ms if held is None else held.created_ms,
                 commit.now_ms,

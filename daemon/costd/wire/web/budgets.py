@@ -92,8 +92,17 @@ def budget_routes() -> list[Route]:
     one = "/api/budgets/{id}"
 
     def setting(method: str, path: str, handler: Any, summary: str) -> Route:
-        answer = Envelope[types.Budget]
-        return Route(method, path, handler, summary, answer, role="admin", body=BudgetBody, field_names=FIELD_NAMES)
+        return Route(
+            method,
+            path,
+            handler,
+            summary,
+            Envelope[types.Budget],
+            role="admin",
+            body=BudgetBody,
+            field_names=FIELD_NAMES,
+            has_names=True,
+        )
 
     return [
         Route(
