@@ -119,14 +119,17 @@ def test_a_window_that_differs_is_named(tmp_path: Path, timezone: str) -> None:
 
 
 def test_a_copy_of_a_hubs_budget_holds_what_came_after_it(tmp_path: Path) -> None:
-    with writing(tmp_path, ManualClock(NOW_MS)) as writer:
+    clock = ManualClock(NOW_MS)
+    with writing(tmp_path, clock) as writer:
         books = writer.budgeting = Charging()
-        record(writer, draft(cost_nano=5, request_id="early"), draft(cost_nano=6, at_ms=NOW_MS - 3 * DAY_MS))
+        record(writer, draft(cost_nano=5, request_id="early"), draft(cost_nano=6, at_ms=NOW_MS + DAY_MS))
         keep(writer, EVERYTHING)
         change(writer, "UPDATE budget SET origin = 'hub'")
         books.budgets.append(EVERYTHING)
         record(writer, draft(cost_nano=7), draft(cost_nano=11, charged_ms=NOW_MS - HOUR_MS))
         writer.submit(Change(lambda commit: void_event(commit, 1, "early", "wrong", "tester"))).wait(20)
+        clock.advance(86_400)
+        record(writer, draft(cost_nano=7, at_ms=clock.now_ms()), draft(cost_nano=11, charged_ms=clock.now_ms()))
         assert findings(tmp_path) == []
         change(writer, "UPDATE budget_window SET settled_nano = settled_nano + 1")
         assert len(findings(tmp_path)) == 1

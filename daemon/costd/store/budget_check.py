@@ -16,7 +16,7 @@ from costd.domain.budget import Budget
 from costd.domain.days import HOUR_MS
 from costd.domain.errors import Invalid
 from costd.domain.money import MOST_NANO, NANO_PER_USD, usd_text
-from costd.domain.window import Window, Windows
+from costd.domain.window import TOTAL, Window, Windows
 from costd.store.budget_scope import BudgetScope, is_attributed, scope_of
 from costd.store.budgets import HUB, StoredBudget, load_budgets
 from costd.store.commit import QUARTER_MS
@@ -60,12 +60,14 @@ def _asked(connection: sqlite3.Connection, held: StoredBudget) -> _Asked | None:
     if known_ms is None:
         return None
     kept_ms = connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()[0] * HOUR_MS
+    is_copy = held.origin == HUB
     first = windows.at(max(known_ms, kept_ms))
-    if first.start_ms < kept_ms:
-        first = windows.after(first)
-        if first.start_ms < kept_ms:
+    # A copy was charged from some moment within its first window on, and may have been left alone before.
+    if first.start_ms < kept_ms or is_copy:
+        if budget.period == TOTAL:
             return None
-    return _Asked(budget, windows, scope, first.start_ms, held.known_seq, held.origin == HUB)
+        first = windows.after(first)
+    return _Asked(budget, windows, scope, first.start_ms, held.known_seq, is_copy)
 
 
 def _known_ms(connection: sqlite3.Connection, held: StoredBudget) -> int | None:
@@ -74,9 +76,9 @@ def _known_ms(connection: sqlite3.Connection, held: StoredBudget) -> int | None:
     before = connection.execute(
         "SELECT at_ms FROM ledger_commit WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1", (held.known_seq,)
     ).fetchone()
-    if held.origin == HUB or held.known_seq == 0 or (before is not None and before[0] <= since_ms):
+    if held.origin != HUB and (held.known_seq == 0 or (before is not None and before[0] <= since_ms)):
         return since_ms
-    # Counted anew after it had not been in force: the windows between are nobody's.
+    # Counted (anew) from later on: the windows between are nobody's.
     after = connection.execute(
         "SELECT at_ms FROM ledger_commit WHERE first_seq > ? ORDER BY first_seq LIMIT 1", (held.known_seq,)
     ).fetchone()
@@ -160,7 +162,7 @@ def _of_events(connection: sqlite3.Connection, asked: _Asked) -> Iterator[tuple[
 
 
 def _before(connection: sqlite3.Connection, asked: _Asked) -> Iterator[tuple[str, Window, int]]:
-    """What came before a copy of a hub's budget: below zero, as the hub counts it."""
+    """What came before a copy of a hub's budget, ahead of its time: below zero, as only the hub counts it."""
     return _added(connection, asked, f"m.seq <= {asked.known_seq} AND m.time >= {asked.from_ms}", -1)
 
 
