@@ -44,6 +44,9 @@ class Charging:
 
         commit.window_charges = write_charges(commit, windows_of)
 
+    def abandoned(self, commit: Commit) -> None:
+        """Nothing was learned."""
+
     def charged(self, commit: Commit) -> None:
         """Take over what was written."""
         for opened in commit.opened:

@@ -132,9 +132,15 @@ def test_a_budget_begins_with_what_was_spent_before_it(running: Daemon) -> None:
         for user in USERS:
             mine = sum(cost for call, cost in costs.items() if call.user == user)
             assert settled(running, f"late-{number + 1}", user) == mine
-        for tag in ("batch", "night", ""):
-            mine = sum(cost for call, cost in costs.items() if (tag in call.tags if tag else not call.tags))
+        for tag in ("batch", "night"):
+            mine = sum(cost for call, cost in costs.items() if tag in call.tags)
             assert settled(running, f"late-{number + 2}", tag) == mine
+        untagged = running.query(
+            "SELECT w.settled_nano FROM budget_window w JOIN budget b ON b.id = w.budget_id "
+            "WHERE b.name = ? AND w.value = ''",
+            f"late-{number + 2}",
+        )
+        assert untagged == [(sum(cost for call, cost in costs.items() if not call.tags),)]
 
 
 def test_another_period_begins_with_what_was_spent_in_it(running: Daemon) -> None:

@@ -41,6 +41,11 @@ class Attributed:
         """Learn of organizations."""
         self._orgs.update(orgs)
 
+    def forget_orgs(self) -> None:
+        """Have the names of organizations told anew."""
+        self._orgs = {}
+        self._dimensions = {}
+
     def renew(self, said: Mapping[Said, Assigned]) -> bool:
         """Take over where things belong now; whether that is any news."""
         news = {each: where for each, where in said.items() if self._assigned.get(each, _NOWHERE) != where}

@@ -136,7 +136,8 @@ class Tills:
         self._is_loaded = False
         self._lives: dict[WindowKey, LiveWindow] = {}
         self._of_mark: dict[MarkKey, list[LiveWindow]] = {}
-        self._series: dict[int, Series] = {}
+        #: Where series were charged last: {number: (quarter of an hour, windows)}; the writer's thread's own.
+        self._placed: dict[int, tuple[int, list[Place]]] = {}
         self._found: dict[Series, _Found] = {}
         self._charging: Charging | None = None
         #: When a window ends next, and which marks were found too high at the last look.
@@ -327,21 +328,30 @@ class Tills:
 
     def _places(self, commit: Commit, series_id: int, quarter: int) -> list[Place]:
         """The windows that a series falls under in a quarter of an hour."""
-        at_ms = quarter * QUARTER_MS
+        placed = self._placed.get(series_id)
+        if placed is not None and placed[0] == quarter:
+            return placed[1]
+        series = commit.series_of(series_id)
+        found = []
         with self.lock:
-            series = self._series.get(series_id)
-            if series is None:
-                if len(self._series) >= MAX_REMEMBERED:
-                    self._series = {}
-                series = self._series[series_id] = commit.series_of(series_id)
             if not self._attributed.knows_org(series.org_id):
                 self._attributed.name_orgs(read_org_names(commit.connection))
-            found = []
             for match in self._matches.of(series):
-                window = self._matches.window(match.budget, at_ms)
+                window = self._matches.window(match.budget, quarter * QUARTER_MS)
                 if window is not None:
                     found.append(Place(key_of(match, window), window.end_ms, match.budget.amount_nano))
+        if len(self._placed) >= MAX_REMEMBERED:
+            self._placed = {}
+        self._placed[series_id] = quarter, found
         return found
+
+    def abandoned(self, commit: Commit) -> None:
+        """A commit failed: numbers that it gave to series and organizations will be those of others."""
+        with self.lock:
+            self._placed = {}
+            self._attributed.forget_orgs()
+            self._matches.forget()
+            self._found = {}
 
     def _take_over(self, commit: Commit, charging: Charging | None) -> None:
         for charge in commit.window_charges:
@@ -356,6 +366,7 @@ class Tills:
         if charging.said and self._attributed.renew(charging.said):
             self._matches.forget()
             self._found = {}
+            self._placed = {}
         for at, mark_nano in charging.marks.items():
             self._note_mark(at, mark_nano)
         for key, (_, window) in charging.opened.items():
@@ -501,6 +512,7 @@ class Tills:
         with self.lock:
             self._matches.use(self._budgets.index)
             self._found = {}
+            self._placed = {}
             if self._matches.has_any and not self._is_loaded:
                 with self._readers.snapshot() as connection:
                     self._attributed.load(read_assigned(connection), read_org_names(connection))

@@ -269,7 +269,7 @@ class Writer:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if not self._took_effect_after_all(commit, error):
-                self.ledger.abandoned(commit)
+                self._abandon(commit)
                 self._storage_failed(error, group)
                 return
         self.ledger.committed(commit)
@@ -297,13 +297,18 @@ class Writer:
 
     def _roll_back(self, commit: Commit | None) -> None:
         if commit is not None:
-            self.ledger.abandoned(commit)
+            self._abandon(commit)
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             _log.warning("rollback failed: %s; reopening", error)
             self._reopen()
+
+    def _abandon(self, commit: Commit) -> None:
+        self.ledger.abandoned(commit)
+        if self.budgeting is not None:
+            self.budgeting.abandoned(commit)
 
     # -- trouble ---------------------------------------------------------------------------------------------------
 
