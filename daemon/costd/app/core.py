@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from costd.app.budgets import build_treasury
+from costd.app.budgets import build_leasing, build_lending, build_treasury
 from costd.app.roads import Ground, Rules, build_forwarding, build_hub, build_hub_sync, build_joined
 from costd.clock import Clock
 from costd.config import HUB
@@ -120,7 +120,8 @@ class Core:
                 health=health,
                 sources=(sources := self._sources(config, access, clock)),
                 hub=(hub := build_hub(ground, sources)),
-                hub_sync=build_hub_sync(ground, sources, hub, health, access, Rules(prices, budgets)),
+                hub_sync=(hub_sync := build_hub_sync(ground, sources, hub, health, access, Rules(prices, budgets))),
+                lending=build_lending(ground, tills, sources, hub, hub_sync),
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
                 joined=(
@@ -128,6 +129,7 @@ class Core:
                 ),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
+            self.leasing = build_leasing(ground, tills, forwarding)
             metrics.read_link_from(self.services.link.report)
             self.stale_keys = StaleKeys(access, clock, config.sync, joined.heard if joined else self._last_heard)
             self.stale_keys.beat()
@@ -167,8 +169,9 @@ class Core:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
         if self.services.forwarding is not None:
             self.services.forwarding.stop(timeout_s / 2)
-        if self.services.joined is not None:
-            self.services.joined.stop(1.0)
+        for road in (self.services.joined, self.leasing):
+            if road is not None:
+                road.stop(1.0)
         self.till_keeper.stop(1.0)
         try:
             flush = self.services.access.flush_last_used()

@@ -107,6 +107,11 @@ class Budgets:
         held = self._known.by_id.get(budget_id)
         return held.budget if held is not None and held.origin == self._origin else None
 
+    def known_seq(self, budget_id: str) -> int:
+        """The ledger's last number when the present revision of a budget came to be known here."""
+        held = self._known.by_id.get(budget_id)
+        return held.known_seq if held is not None else 0
+
     def all_in_force(self) -> list[StoredBudget]:
         """The budgets in force of all organizations, by name."""
         return [held for held in self._known.by_id.values() if held.origin == self._origin]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
+from costd.domain.lending import charge_nano
 from costd.domain.reservation import NEVER_MS
 from costd.services.live_window import LiveWindow
 from costd.store.charges import WindowCharge
@@ -49,6 +50,9 @@ class Funding(Protocol):
 class Authority:
     """A daemon that decides itself: its callers have whatever no source has."""
 
+    #: Until when its own callers may use that, on the clock of reservations.
+    usable_until_ms = NEVER_MS
+
     def opened(self, live: LiveWindow) -> None:
         """Bind the till to what is left."""
         self._bind(live)
@@ -73,9 +77,9 @@ class Authority:
         """The rows know everything."""
         return True
 
-    @staticmethod
-    def _bind(live: LiveWindow) -> None:
+    def _bind(self, live: LiveWindow) -> None:
         row, till = live.row, live.till
-        charged_nano = sum(max(granted - returned, settled) for granted, returned, settled in row.accounts.values())
+        charged_nano = sum(charge_nano(*account) for account in row.accounts.values())
         till.used_nano = row.settled_nano
-        till.bind(live.budget.amount_nano + row.credited_nano - charged_nano, till.mark_nano, NEVER_MS)
+        bound_nano = live.budget.amount_nano + row.credited_nano - charged_nano
+        till.bind(bound_nano, till.mark_nano, self.usable_until_ms)

@@ -101,12 +101,18 @@ class HubSync:
         self._next_catalog_s = 0.0
         self.current = Current(b"", Versions())
         self.is_stopping = False
+        self._epoch_watcher: Callable[[bytes], object] = bool
         self.look()
         self._thread = threading.Thread(target=self._watch, name="costd-sync", daemon=True)
 
     def start(self) -> None:
         """Begin to look for changes, until the daemon stops."""
         self._thread.start()
+
+    def watch_epoch(self, callback: Callable[[bytes], object]) -> None:
+        """Call `callback` with the hub's epoch, now and whenever it is another: this ledger went back in time."""
+        self._epoch_watcher = callback
+        callback(self.current.epoch)
 
     def follow(self, caller: Caller, upward: Iterator[Upward]) -> Iterator[News]:
         """Tell a source what is news to it, for as long as it listens; raises what ends that.
@@ -145,6 +151,7 @@ class HubSync:
             if found == self.current:
                 return
             self.current = found
+        self._epoch_watcher(found.epoch)
         self.wake_all()
 
     def _paced(self, found: Current) -> Current:

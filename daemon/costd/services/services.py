@@ -20,6 +20,7 @@ from costd.services.health import Health
 from costd.services.hub import Hub
 from costd.services.hub_sync import HubSync
 from costd.services.joined import Joined
+from costd.services.lending import Lending
 from costd.services.link import Link
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -71,4 +72,5 @@ class Services:
     #: At a hub.
     hub: Hub | None
     hub_sync: HubSync | None
+    lending: Lending | None
     sources: Sources | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
@@ -276,6 +276,19 @@ class Tills:
                         charging.open(key_of(match, window), match.budget, window)
 
         return self._writer.submit(Change(apply))
+
+    def bring(self, keys: Iterable[WindowKey]) -> Ticket[None] | None:
+        """Bring windows into memory that others name, as far as they are hard budgets'; None: nothing to do."""
+        with self.lock:
+            wanted: dict[WindowKey, tuple[Budget, Window]] = {}
+            for key in keys:
+                budget = self._budgets.in_force(key.budget_id)
+                if key in self._lives or budget is None or budget.revision != key.revision or not budget.hard:
+                    continue
+                window = self._matches.window(budget, key.start_ms)
+                if window is not None and window.start_ms == key.start_ms and (budget.each or not key.value):
+                    wanted[key] = budget, window
+        return self._open_all(wanted) if wanted else None
 
     def _raise_marks(self, lives: Sequence[LiveWindow], amount_nano: int) -> Ticket[None]:
         """Let more be reserved at one time."""

@@ -1,4 +1,4 @@
-"""Slices as they are kept: at a hub, who may use them and what each source holds; at a sidecar, its own and its state."""
+"""Slices as they are kept: at a hub, who may use them and what each source holds; at a sidecar, its own."""
 
 from __future__ import annotations
 
@@ -162,9 +162,11 @@ def store_slices(commit: Commit, slices: Mapping[tuple[WindowKey, bytes], tuple[
     )
 
 
-def read_slices(connection: sqlite3.Connection) -> list[Report]:
-    """All slices that are known, of all epochs."""
+def read_slices(connection: sqlite3.Connection, now_ms: int) -> list[Report]:
+    """All slices that are known, of all epochs, but those of windows that are over."""
     rows = connection.execute(
-        f"SELECT {_KEY}, epoch, granted_nano, returned_nano FROM budget_account WHERE source_id = ?", (OWN,)
+        f"SELECT {_KEY}, epoch, granted_nano, returned_nano FROM budget_account JOIN budget_window USING ({_KEY}) "
+        "WHERE source_id = ? AND end_ms > ?",
+        (OWN, now_ms),
     )
     return [Report(WindowKey(*row[:4]), *row[4:]) for row in rows]
