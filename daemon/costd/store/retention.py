@@ -57,12 +57,14 @@ def _delete_windows(commit: Commit, cutoff_ms: int) -> int:
     So do all windows of a budget that was removed before, or of a revision that was over.
     """
     connection = commit.connection
-    connection.execute(_DELETE_DELIVERIES, (cutoff_ms,))
-    deleted = connection.execute("DELETE FROM budget_alert WHERE end_ms < ?", (cutoff_ms,)).rowcount
-    keys = connection.execute(_OLD_WINDOWS, (cutoff_ms, cutoff_ms, cutoff_ms, STEP_ROWS)).fetchall()
+    alerts = connection.execute(_OLD_ALERTS, (cutoff_ms, STEP_ROWS)).fetchall()
+    connection.executemany("DELETE FROM alert_delivery WHERE alert_id = ?", alerts)
+    connection.executemany("DELETE FROM budget_alert WHERE id = ?", alerts)
+    old = (connection.execute(sql, (cutoff_ms, STEP_ROWS)) for sql in _OLD_WINDOWS)
+    keys = {key for rows in old for key in rows}
     for table in ("budget_account", "budget_window"):
         connection.executemany(f"DELETE FROM {table} WHERE {_WINDOW} = (?, ?, ?, ?)", keys)
-    return deleted + len(keys)
+    return len(alerts) + len(keys)
 
 
 def _give_back(commit: Commit) -> None:
@@ -155,9 +157,16 @@ def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
 
 
 _WINDOW = "(budget_id, revision, value, start_ms)"
+_OLD_ALERTS = "SELECT id FROM budget_alert WHERE end_ms < ? LIMIT ?"
+# Three ways, by an index each: there may be millions of windows, and few of them are old.
 _OLD_WINDOWS = (
-    "SELECT w.budget_id, w.revision, w.value, w.start_ms FROM budget_window w WHERE w.end_ms < ? OR w.budget_id IN "
-    "(SELECT id FROM budget WHERE removed_ms < ?) OR EXISTS (SELECT 1 FROM budget b WHERE b.id = w.budget_id "
-    "AND b.revision > w.revision AND b.since_ms < ?) LIMIT ?"
+    f"SELECT {_WINDOW[1:-1]} FROM budget_window WHERE end_ms < ? LIMIT ?",
+    (
+        "SELECT w.budget_id, w.revision, w.value, w.start_ms FROM budget b CROSS JOIN budget_window w "
+        "ON w.budget_id = b.id WHERE b.removed_ms < ? LIMIT ?"
+    ),
+    (
+        "SELECT w.budget_id, w.revision, w.value, w.start_ms FROM budget b CROSS JOIN budget_window w "
+        "ON w.budget_id = b.id AND w.revision < b.revision WHERE b.since_ms < ? LIMIT ?"
+    ),
 )
-_DELETE_DELIVERIES = "DELETE FROM alert_delivery WHERE alert_id IN (SELECT id FROM budget_alert WHERE end_ms < ?)"

@@ -94,6 +94,8 @@ CREATE TABLE budget_alert (
   UNIQUE (budget_id, revision, value, start_ms, threshold, kind)
 ) STRICT;
 
+CREATE INDEX budget_alert_by_end ON budget_alert (end_ms);
+
 CREATE TABLE alert_delivery (
   alert_id INTEGER NOT NULL REFERENCES budget_alert (id),
   channel TEXT NOT NULL CHECK (channel IN ('webhook', 'slack', 'email')),
