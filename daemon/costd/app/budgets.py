@@ -8,6 +8,7 @@ from costd.app.roads import Ground
 from costd.services.budget_gauges import BudgetGauges
 from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
+from costd.services.burn import Burn
 from costd.services.forwarding import Forwarding
 from costd.services.hub import Hub
 from costd.services.hub_sync import HubSync
@@ -48,6 +49,9 @@ def build_treasury(ground: Ground, membership: Membership, prices: Prices) -> Tr
     ground.writer.budgeting = tills
     status = BudgetStatus(budgets, ground.readers, ground.clock)
     status.read_reserved_from(tills.reserved_in)
+    burn = Burn(ground.clock)
+    tills.charged_watchers.append(burn.note)
+    status.read_burn_from(burn.of)
     gauges = BudgetGauges(
         budgets,
         status,

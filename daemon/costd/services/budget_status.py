@@ -81,7 +81,8 @@ class BudgetStatus:
             raise Invalid("value", "may be named of a budget that is for each of something; this one is for all")
         check_string(value, "value")
         now_ms = self._clock.now_ms()
-        window = held.budget.windows().at(now_ms)
+        if (window := _present(held.budget, now_ms)) is None:
+            return BudgetStanding(held, [], 0)
         key = WindowKey(held.budget.id, held.budget.revision, value, window.start_ms)
         return BudgetStanding(held, self._stand(held, window, [key], now_ms), 1)
 
@@ -106,7 +107,8 @@ class BudgetStatus:
 
     def _standing(self, held: StoredBudget, limit: int) -> BudgetStanding:
         budget, now_ms = held.budget, self._clock.now_ms()
-        window = budget.windows().at(now_ms)
+        if (window := _present(budget, now_ms)) is None:
+            return BudgetStanding(held, [], 0)
         with self._readers.snapshot() as connection:
             place = (connection, budget.id, budget.revision, window.start_ms)
             keys = store.fullest(*place, limit)
@@ -164,6 +166,14 @@ def _own_share(row: WindowRows, window: Window, limit_nano: int, reserved_nano: 
     idle_nano = max(0, bound_nano - own_nano - reserved_nano)
     plain = stand(row.key, window, limit_nano, own_nano, reserved_nano + idle_nano, ())
     return plain._replace(reserved_nano=reserved_nano, is_partial=True)
+
+
+def _present(budget: Budget, now_ms: int) -> Window | None:
+    """The present window; None where this machine does not know the time zone that a hub has."""
+    try:
+        return budget.windows().at(now_ms)
+    except Invalid:
+        return None
 
 
 def _window_before(budget: Budget, window: Window) -> Window | None:

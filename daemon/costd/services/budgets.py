@@ -88,7 +88,10 @@ class Budgets:
         now_ms = self._clock.now_ms()
         for held in known:
             if held.origin == self._origin and held.known_seq == NOT_COUNTED:
-                before = self._read_before(held.budget, now_ms)
+                try:
+                    before = self._read_before(held.budget, now_ms)
+                except Invalid:  # this machine does not know its time zone, and the tills say so
+                    continue
                 self._writer.submit(Change(partial(_count_anew, before=before))).wait(WRITE_TIMEOUT_S)
 
     def _read_before(self, budget: Budget, now_ms: int) -> Before:
