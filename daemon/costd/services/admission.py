@@ -7,7 +7,7 @@ gets to the disk, the hub grants more), for which a thread waits and a coroutine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,7 @@ from costd.domain.access import Caller
 from costd.domain.errors import Invalid, Unavailable
 from costd.domain.ids import quick_uuid7, uuid_text
 from costd.domain.usage import Usage, check_text
+from costd.services.access import check_binding
 from costd.services.live_window import Noted
 from costd.services.metering import series_of
 from costd.services.prices import Prices
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 DISK_WAIT_S = 10.0
 #: How often it may find that something else has to happen first: far more often than anything does.
 _MAX_TRIES = 1_000
+_ALLOWED = Verdict("", None)
 _RESTLESS = "budgets change faster than they can be looked up; ask again"
 
 
@@ -50,14 +52,13 @@ class Decision(NamedTuple):
     budget: Noted | None = None
 
 
-class _Attempt(NamedTuple):
-    """A preflight that was checked and priced; when it came, and until when it may wait for the hub (monotonic)."""
+class _Priced(NamedTuple):
+    """A preflight that was checked and priced, and when it came; `ask` is None where there are no budgets."""
 
-    ask: Ask
+    asked_s: float
     request_id: str
     quote: Quote
-    asked_s: float
-    hub_until_s: float
+    ask: Ask | None
 
 
 class Admission:
@@ -75,32 +76,42 @@ class Admission:
 
         Raises Invalid, Forbidden, Conflict, Overloaded or Unavailable; a refusal for want of budget is a Decision.
         """
-        attempt = self._attempt(caller, estimate)
-        for is_last in self._tries(attempt):
-            verdict = self._tills.reserve(attempt.ask, is_last=is_last)
+        priced = self._priced(caller, estimate)
+        if priced.ask is None:
+            return self._decision(priced, _ALLOWED)
+        verdict = self._tills.reserve(priced.ask)
+        hub_until_s = 0.0
+        for _ in range(_MAX_TRIES):
             if not isinstance(verdict, Pause):
-                return self._decision(attempt, verdict)
+                return self._decision(priced, verdict)
+            hub_until_s = hub_until_s or self._clock.monotonic_s() + self._hub_wait_s
             try:
                 with aside():
-                    verdict.waitable.wait(self._patience_s(attempt, verdict))
+                    verdict.waitable.wait(self._patience_s(verdict, hub_until_s))
             except Unavailable:
                 if not verdict.is_hubs:
                     raise
+            verdict = self._tills.reserve(priced.ask, is_last=self._clock.monotonic_s() >= hub_until_s)
         raise Unavailable(_RESTLESS)
 
     async def decide(self, caller: Caller, estimate: Usage) -> Decision:
         """The same for a coroutine, which is suspended instead."""
-        attempt = self._attempt(caller, estimate)
-        for is_last in self._tries(attempt):
-            verdict = self._tills.reserve(attempt.ask, is_last=is_last)
+        priced = self._priced(caller, estimate)
+        if priced.ask is None:
+            return self._decision(priced, _ALLOWED)
+        verdict = self._tills.reserve(priced.ask)
+        hub_until_s = 0.0
+        for _ in range(_MAX_TRIES):
             if not isinstance(verdict, Pause):
-                return self._decision(attempt, verdict)
+                return self._decision(priced, verdict)
+            hub_until_s = hub_until_s or self._clock.monotonic_s() + self._hub_wait_s
             try:
-                async with asyncio.timeout(self._patience_s(attempt, verdict)):
+                async with asyncio.timeout(self._patience_s(verdict, hub_until_s)):
                     await verdict.waitable
             except TimeoutError:
                 if not verdict.is_hubs:
                     raise Unavailable("the disk did not answer in time; ask again") from None
+            verdict = self._tills.reserve(priced.ask, is_last=self._clock.monotonic_s() >= hub_until_s)
         raise Unavailable(_RESTLESS)
 
     def release(self, caller: Caller, request_id: str) -> bool:
@@ -110,49 +121,47 @@ class Admission:
             raise Invalid("request_id", "is required: the id of the preflight")
         return self._tills.release((caller.org_id, stored_request_id(request_id)))
 
-    def _attempt(self, caller: Caller, estimate: Usage) -> _Attempt:
+    def _priced(self, caller: Caller, estimate: Usage) -> _Priced:
+        asked_s = self._clock.monotonic_s()
         caller.require("ingest")
         if not estimate.model:
             raise Invalid("model", "is required: the model as the provider names it")
         check_text(estimate)
-        asked_s = self._clock.monotonic_s()
         now_ms = self._clock.now_ms()
         book = self._prices.book
         units = book.units.canonical(dict(estimate.units), "estimated_units")
         book.units.check(units, "estimated_units")
         quote = book.price(caller.org_id, estimate.provider, estimate.model, units, now_ms, estimate.context)
+        request_id = estimate.request_id
+        if not self._tills.is_needed:
+            check_binding(caller.source_app, estimate.source_app, "source_app", caller.name)
+            check_binding(caller.team, estimate.team, "team", caller.name)
+            check_binding(caller.project, estimate.project, "project", caller.name)
+            return _Priced(asked_s, request_id or uuid_text(quick_uuid7(now_ms)), quote, None)
         series = series_of(caller, estimate, quote.provider)
-        request_id = estimate.request_id or uuid_text(quick_uuid7(now_ms))
         amount_nano = quote.cost_nano
-        if amount_nano == 0 and not any(units.values()):
-            amount_nano = (
-                1  # of a call that does not say what it may use no more is known than that there must be money
-            )
-        name = (caller.org_id, stored_request_id(request_id))
-        ask = Ask(name, series, estimate, amount_nano, now_ms)
-        return _Attempt(ask, request_id, quote, asked_s, asked_s + self._hub_wait_s)
+        if amount_nano == 0 and (quote.unrated or not any(units.values())):
+            amount_nano = 1  # what it may cost is not said, or not known: it is made as long as there is any money
+        if request_id:
+            stored = stored_request_id(request_id)
+        else:
+            number = quick_uuid7(now_ms)
+            request_id, stored = uuid_text(number), number.to_bytes(16, "big")
+        return _Priced(asked_s, request_id, quote, Ask((caller.org_id, stored), series, estimate, amount_nano, now_ms))
 
-    def _tries(self, attempt: _Attempt) -> Iterator[bool]:
-        """Whether the next try is the last that the hub is asked before, as often as it may take."""
-        for _ in range(_MAX_TRIES):
-            yield self._clock.monotonic_s() >= attempt.hub_until_s
+    def _patience_s(self, pause: Pause, hub_until_s: float) -> float:
+        return max(0.0, hub_until_s - self._clock.monotonic_s()) if pause.is_hubs else DISK_WAIT_S
 
-    def _patience_s(self, attempt: _Attempt, pause: Pause) -> float:
-        return max(0.0, attempt.hub_until_s - self._clock.monotonic_s()) if pause.is_hubs else DISK_WAIT_S
-
-    def _decision(self, attempt: _Attempt, verdict: Verdict) -> Decision:
-        if verdict.held is not None and verdict.held.answer is not None:
-            first: Decision = verdict.held.answer
+    def _decision(self, priced: _Priced, verdict: Verdict) -> Decision:
+        held = verdict.held
+        if held is not None and held.answer is not None:
+            first: Decision = held.answer
             return first
-        self._metrics.budgets.preflight(verdict.deny_reason, self._clock.monotonic_s() - attempt.asked_s)
+        reason, quote = verdict.deny_reason, priced.quote
+        self._metrics.budgets.preflight(reason, self._clock.monotonic_s() - priced.asked_s)
         decision = Decision(
-            not verdict.deny_reason,
-            attempt.request_id,
-            attempt.quote.cost_nano,
-            verdict.deny_reason or None,
-            attempt.quote.warnings,
-            verdict.noted,
+            not reason, priced.request_id, quote.cost_nano, reason or None, quote.warnings, verdict.noted
         )
-        if verdict.held is not None:
-            verdict.held.answer = decision
+        if held is not None:
+            held.answer = decision
         return decision
