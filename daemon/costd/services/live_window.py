@@ -38,9 +38,9 @@ class LiveWindow:
         "budget",
         "elsewhere_nano",
         "is_idle",
-        "is_raising",
         "key",
         "next_is_asked",
+        "raising_until_ms",
         "recorded",
         "row",
         "till",
@@ -55,9 +55,9 @@ class LiveWindow:
         self.till = till
         self.elsewhere_nano = 0
         self.recorded: deque[tuple[int, int]] = deque()
-        #: Whether the window after it was asked for, and a higher mark.
+        #: Whether the window after it was asked for; until when a higher mark is waited for, in elapsed time.
         self.next_is_asked = False
-        self.is_raising = False
+        self.raising_until_ms = 0
         #: Whether nobody has looked it up since it came into memory, or since the last sweep.
         self.is_idle = True
         # The same for every answer: the scope is its revision's.

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
 from costd.domain.budget import ALLOW, DENY, Budget
-from costd.domain.errors import Conflict, Overloaded
+from costd.domain.errors import Conflict, Overloaded, Refused
 from costd.domain.reservation import MARK, Reservations, Till
 from costd.domain.series import Series
 from costd.domain.usage import Usage
@@ -48,6 +49,8 @@ _EXPIRE_AT_ONCE = 500
 AHEAD_MS = 5_000
 #: From how many windows in memory on those that nobody uses are let go; about 1 KB each.
 MANY_LIVES = 20_000
+#: A higher mark that was asked for so long ago is asked for again: its commit may have failed.
+_RAISING_MS = 1_000
 _OPEN_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -231,9 +234,9 @@ class Tills:
             tills = tuple(live.till for live in lives)
         for live in lives:
             till = live.till
-            if till.reserved_nano * 2 > till.mark_nano and not live.is_raising:
-                live.is_raising = True
-                self._raise_marks((live,), 0)
+            if till.reserved_nano * 2 > till.mark_nano and live.raising_until_ms <= elapsed_ms:
+                live.raising_until_ms = elapsed_ms + _RAISING_MS
+                self._raise_ahead(live)
         held.noted = _tightest(found)
         return Verdict("", held.noted, held)
 
@@ -299,9 +302,14 @@ class Tills:
             for live, mark_nano in wanted:
                 at = live.key.budget_id, live.key.value
                 charging.raise_mark(at, max(mark_nano, self.marks.persisted(at)))
-                live.is_raising = False
+                live.raising_until_ms = 0
 
         return self._writer.submit(Change(apply))
+
+    def _raise_ahead(self, live: LiveWindow) -> None:
+        """The same before anybody has to wait for it; what hinders it is told to whoever does wait."""
+        with suppress(Refused):
+            self._raise_marks((live,), 0)
 
     def _charging_of(self, commit: Commit) -> Charging:
         charging = self._charging
