@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from budget_calls import DOORS, Cents, GrpcDoor, Spend, cents, set_budget
+from budget_calls import CENT_NANO, DOORS, Cents, GrpcDoor, Spend, cents, set_budget, standing
 from budget_desk import NOON_MS, Standing, opened
 from costd.clock import ManualClock
 from costd.domain.errors import Refused
@@ -54,7 +54,7 @@ def test_promise_09_a_killed_daemon_frees_nothing_that_may_have_been_spent(launc
     for number in range(100):  # of those under way, these come back: what they cost was counted already
         assert door.record(Spend(1, f"call-{number}", team="video")) == "kept"
     assert not door.ask(Spend(600, team="video")).allow
-    assert cents(second, "video").settled == 100
+    assert standing(second, "video").settled_nano_usd == 100 * CENT_NANO
     until(lambda: door.ask(Spend(900, team="video")).allow, "the former life's reservations to go", 20)
     assert cents(second, "video") == Cents(1_000, settled=100, reserved=900, held=900, available=0, overshoot=0)
     door.close()

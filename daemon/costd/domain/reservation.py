@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 #: The use of money that does not expire: where there is no hub.
 NEVER_MS = 2**63 - 1
 
-#: Marks are raised in steps of this share of what is reserved, so that few calls wait for the disk.
-_MARK_FACTOR = 2
-
 SPENT = "spent"
 EXPIRED = "expired"
 MARK = "mark"
@@ -67,10 +64,6 @@ class Till:
         self._weigh()
         return amount
 
-    def wanted_mark_nano(self, amount_nano: int) -> int:
-        """The mark to persist so that `amount_nano` more can be reserved, and some calls after it."""
-        return _MARK_FACTOR * (self.reserved_nano + amount_nano)
-
     def charge(self, cost_nano: int) -> None:
         """What was recorded, reserved or not; below zero for a correction that lowers it."""
         self.used_nano += cost_nano
@@ -80,6 +73,13 @@ class Till:
         """What is used, as the hub has it up to its watermark, and what was recorded beyond it."""
         self.used_nano = spent_nano + unforwarded_nano
         self._weigh()
+
+    def cap_ghost(self) -> None:
+        """A former process had no more reserved than is left; what it reserved beyond has been settled since."""
+        excess = self.ghost_nano - max(0, self.bound_nano - self.used_nano)
+        if excess > 0:
+            self.ghost_nano -= excess
+            self.reserved_nano -= excess
 
     def let_ghost_go(self) -> None:
         """The time to live of what a former process reserved has passed."""

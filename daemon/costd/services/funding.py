@@ -54,8 +54,9 @@ class Authority:
     usable_until_ms = NEVER_MS
 
     def opened(self, live: LiveWindow) -> None:
-        """Bind the till to what is left."""
+        """Bind the till to what is left; no more than that can have been reserved by a former process."""
         self._bind(live)
+        live.till.cap_ghost()
 
     def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
         """What its own records cost, and what sources' did, are in the row as a whole."""

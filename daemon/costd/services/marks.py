@@ -16,9 +16,9 @@ from costd.domain.window_key import WindowKey
 MarkKey = tuple[str, str]
 
 #: A mark is raised to so many times what is reserved once that is more than half of it.
-RAISE_TO = 4
+RAISE_TO = 3
 #: It is lowered once it is more than so many times what is reserved, at two looks.
-LOWER_ABOVE = 16
+LOWER_ABOVE = 8
 
 
 class Marks:
@@ -66,6 +66,10 @@ class Marks:
 
 
 def wanted_mark(till: Till, amount_nano: int) -> int:
-    """The mark to persist so that this much more can be reserved, and some calls after it; no more than could be."""
-    needed = till.reserved_nano + amount_nano
-    return min(RAISE_TO * needed, max(needed, till.bound_nano - till.used_nano))
+    """The mark to persist so that this much more can be reserved, and some calls after it.
+
+    At most half of what is left beyond that: a crash leaves the other half to whoever comes after it.
+    """
+    needed_nano = till.reserved_nano + amount_nano
+    beyond_nano = till.bound_nano - till.used_nano - needed_nano
+    return min(RAISE_TO * needed_nano, needed_nano + max(0, beyond_nano) // 2)

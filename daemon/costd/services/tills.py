@@ -308,8 +308,9 @@ class Tills:
 
     def _raise_ahead(self, live: LiveWindow) -> None:
         """The same before anybody has to wait for it; what hinders it is told to whoever does wait."""
-        with suppress(Refused):
-            self._raise_marks((live,), 0)
+        if wanted_mark(live.till, 0) > live.till.mark_nano:
+            with suppress(Refused):
+                self._raise_marks((live,), 0)
 
     def _charging_of(self, commit: Commit) -> Charging:
         charging = self._charging
@@ -420,14 +421,21 @@ class Tills:
     # -- as time passes ---------------------------------------------------------------------------------------------
 
     def open_present(self) -> None:
-        """Bring the present windows of all budgets that have just one into memory; blocks until they are."""
+        """Bring the present windows of budgets into memory, of those with `each` where something may be reserved.
+
+        Blocks until they are there.
+        """
         now_ms = self._clock.now_ms()
         with self.lock:
+            values: dict[str, list[str]] = {}
+            for budget_id, value in self.marks.known():
+                values.setdefault(budget_id, []).append(value)
             wanted = {}
             for budget in self._budgets.index:
-                window = None if budget.each else self._matches.window(budget, now_ms)
-                if window is not None:
-                    wanted[WindowKey(budget.id, budget.revision, "", window.start_ms)] = budget, window
+                window = self._matches.window(budget, now_ms)
+                for value in values.get(budget.id, ()) if budget.each else ("",):
+                    if window is not None:
+                        wanted[WindowKey(budget.id, budget.revision, value, window.start_ms)] = budget, window
         if wanted:
             self._open_all(wanted).wait(_OPEN_TIMEOUT_S)
 
