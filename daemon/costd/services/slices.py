@@ -40,6 +40,8 @@ FRESH_MS = 100
 KNOWN_MS = 2_000
 #: Use ends this part of its time early: clocks of two machines do not run alike.
 _MARGIN = 10
+#: More than any amount: nothing was refused.
+NONE_NANO = 2**63 - 1
 #: Numbers of the ledger that are remembered with what had been recorded until then, for each window.
 MAX_NOTED = 2_048
 #: A return is said again at least so often, as the hub may not hear it.
@@ -49,7 +51,17 @@ _SAY_AGAIN = 3
 class HeldWindow:
     """A window's slice, in the present epoch, and what the hub said last of it."""
 
-    __slots__ = ("active_ms", "answered_ms", "burn_nano", "held", "is_short", "seen", "told", "waiting", "watermark")
+    __slots__ = (
+        "active_ms",
+        "answered_ms",
+        "burn_nano",
+        "held",
+        "refused_nano",
+        "seen",
+        "told",
+        "waiting",
+        "watermark",
+    )
 
     def __init__(self, held: HeldSlice, now_ms: int) -> None:
         self.held = held
@@ -59,8 +71,8 @@ class HeldWindow:
         self.watermark = -1
         #: Amounts that callers wait for.
         self.waiting: list[int] = []
-        #: Whether the hub has refused what a call needed.
-        self.is_short = False
+        #: The least that `granted` was to come to and the hub refused, as of its last answer.
+        self.refused_nano = NONE_NANO
         #: nano-USD in a second, over the last half minute or so; (elapsed ms, used) when it was looked at last.
         self.burn_nano = 0
         self.seen = (now_ms, 0)
@@ -147,8 +159,10 @@ class Slices:
             is_short = till.used_nano + till.reserved_nano + amount_nano > till.bound_nano
             if held is None or not (is_short or now_ms >= till.usable_until_ms):
                 continue
-            if is_short and held.is_short and now_ms - held.answered_ms < FRESH_MS:
-                return None
+            if is_short and now_ms - held.answered_ms < FRESH_MS:
+                needed_nano = held.held.granted_nano + amount_nano - self._free(live, held)
+                if needed_nano >= held.refused_nano:
+                    return None
             held.waiting.append(amount_nano if is_short else 0)
             asks = True
         if not asks:
@@ -163,8 +177,8 @@ class Slices:
         held = self._held.get(live.key)
         if held is None or self._is_awaiting or not self._is_usable(live, held):
             return LEASE_UNAVAILABLE
-        is_known = self._clock.elapsed_ms() - held.answered_ms < KNOWN_MS
-        return BUDGET_EXCEEDED if is_known and not self.is_away else LEASE_UNAVAILABLE
+        is_known = self._clock.elapsed_ms() - held.answered_ms < KNOWN_MS and not self.is_away
+        return BUDGET_EXCEEDED if is_known and held.refused_nano < NONE_NANO else LEASE_UNAVAILABLE
 
     def may_drop(self, live: LiveWindow) -> bool:
         """Of a window that has ended nothing more is used, and the rows know what was granted."""
@@ -377,9 +391,9 @@ class Slices:
             self._is_awaiting = answer.awaiting
             if answer.confirmed:
                 self._usable_until_ms = asked_ms + answer.use_ms - answer.use_ms // _MARGIN
-            needed: dict[WindowKey, int] = {}
+            needed: dict[WindowKey, list[int]] = {}
             for want in wants:
-                needed[want.window] = min(want.needed_nano, needed.get(want.window, want.needed_nano))
+                needed.setdefault(want.window, []).append(want.needed_nano)
             now_ms = self._clock.elapsed_ms()
             for told in answer.slices:
                 held, live = self._held.get(told.window), self._tills.live(told.window)
@@ -388,7 +402,8 @@ class Slices:
                 held.told = told
                 held.answered_ms = now_ms
                 held.watermark = max(answer.watermark, first_seq - 1)
-                held.is_short = told.granted_nano < needed.get(told.window, 0)
+                refused = [each for each in needed.get(told.window, ()) if each > told.granted_nano]
+                held.refused_nano = min(refused, default=NONE_NANO)
                 live.elsewhere_nano = told.available_nano
             for live in self._tills.lives():
                 self._bind(live)
