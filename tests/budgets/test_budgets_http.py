@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from budget_calls import GrpcDoor, Spend
 from harness import Daemon, costd
 
 SCOPE = {"scope": {"team": "video"}}
@@ -235,3 +236,43 @@ def test_they_outlive_the_daemon(launch: Any) -> None:
     daemon = launch()
     found = ask(daemon, "GET", "/api/budgets/kept")
     assert {name: found[name] for name in made} == made
+
+
+def test_the_statistics_know_the_months_budget(launch: Any) -> None:
+    """That of the whole organization, or of the provider that is asked about; the lowest where there are several."""
+    daemon = launch()
+    body = {"service": "OpenAI", "amount": 30, **_this_month(daemon)}
+    assert daemon.client.post("/api/costs/manual", json=body).status_code == 200
+    budget = ask(daemon, "GET", "/api/tokens/stats")["budget"]
+    assert budget == {"limit": None, "used": 30, "remaining": None}
+    for name, fields in (
+        ("all", {"scope": {"org": "default"}, "amount_usd": 100}),
+        ("tighter", {"scope": {"org": "default"}, "amount_usd": 80}),
+        ("openai", {"scope": {"provider": "openai"}, "amount_usd": 20}),
+        ("by day", {"scope": {"org": "default"}, "amount_usd": 1, "period": "day"}),
+        ("each", {"scope": {"org": "default"}, "amount_usd": 1, "each": "user"}),
+        ("team", {"scope": {"team": "video"}, "amount_usd": 1}),
+    ):
+        make(daemon, name=name, **fields)
+    assert ask(daemon, "GET", "/api/tokens/stats")["budget"] == {"limit": 80, "used": 30, "remaining": 50}
+    with_provider = ask(daemon, "GET", "/api/tokens/stats", params={"provider": "OpenAI"})["budget"]
+    assert with_provider == {"limit": 20, "used": 30, "remaining": 0}
+
+
+def test_what_was_reserved_before_a_kill_is_shown_after_it(launch: Any) -> None:
+    """Of a window that nobody has used since, too."""
+    daemon = launch()
+    make(daemon, name="each", amount_usd=1, each="user", **SCOPE)
+    door = GrpcDoor(daemon)
+    assert door.ask(Spend(10, team="video")).allow
+    door.close()
+    daemon.kill()
+    (window,) = ask(launch(), "GET", "/api/budgets/each")["windows"]
+    assert window["value"] == "ada"
+    assert Decimal("0.1") <= window["reserved_usd"] <= 1
+    assert window["reserved_usd"] + window["available_usd"] == 1
+
+
+def _this_month(daemon: Daemon) -> dict[str, int]:
+    period = ask(daemon, "GET", "/api/tokens/stats")["period"]["start"]
+    return {"year": int(period[:4]), "month": int(period[5:7])}

@@ -71,6 +71,8 @@ def test_own_budgets_are_in_force_again_once_the_hub_is_left(tmp_path: Path) -> 
     with fleet(tmp_path, "web") as members:
         web = members.sidecars[0].running
         assert web.client.get("/api/budgets/own").status_code == 404
+        set_budget(members.hub, "hubs", 500, scope={"user": "ada"})
+        until(lambda: web.client.get("/api/budgets/hubs").status_code == 200, "the hub's budget")
         door = GrpcDoor(web)
         assert door.record(Spend(25, request_id="meanwhile", user="ada")) == "kept"
         door.close()
@@ -81,3 +83,8 @@ def test_own_budgets_are_in_force_again_once_the_hub_is_left(tmp_path: Path) -> 
             assert cents(left, "own").available == 65
         finally:
             assert left.stop() == 0
+        back = members.sidecars[0].start()
+        assert back.client.get("/api/budgets/own").status_code == 404
+        until(lambda: back.client.get("/api/budgets/hubs").status_code == 200, "the hub's budget")
+        checked = costd("check", "--data-dir", str(back.data_dir))
+        assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -20,6 +19,7 @@ from costd.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from costd.domain.ids import public_id
 from costd.domain.money import usd_text
 from costd.domain.series import TAG_SEPARATOR
+from costd.domain.window import MONTH
 from costd.services.membership import Membership
 from costd.store import budgets as store
 from costd.store.budget_history import Before, read_before, settle_before
@@ -82,17 +82,21 @@ class Budgets:
         other = "" if self._origin else HUB
         with self._readers.snapshot() as connection:
             known = store.load_budgets(connection)
-        lapsed = [held for held in known if held.origin == other and held.known_seq != NOT_COUNTED]
-        if lapsed:
+        if any(held.origin == other and held.known_seq != NOT_COUNTED for held in known):
             self._writer.submit(Change(lambda commit: store.suspend(commit, other))).wait(WRITE_TIMEOUT_S)
-        now_ms = self._clock.now_ms()
         for held in known:
             if held.origin == self._origin and held.known_seq == NOT_COUNTED:
-                try:
-                    before = self._read_before(held.budget, now_ms)
-                except Invalid:  # this machine does not know its time zone, and the tills say so
-                    continue
-                self._writer.submit(Change(partial(_count_anew, before=before))).wait(WRITE_TIMEOUT_S)
+                self._writer.submit(Change(self._return_of(held.budget))).wait(WRITE_TIMEOUT_S)
+
+    def _return_of(self, budget: Budget) -> Callable[[Commit], None]:
+        """What brings a budget in force again: the hub knows itself what was spent of its own."""
+        if self._origin == HUB:
+            return lambda commit: store.begin_anew(commit, budget.id)
+        try:
+            before = self._read_before(budget, self._clock.now_ms())
+        except Invalid:  # this machine does not know its time zone, and the tills say so
+            return lambda _: None
+        return lambda commit: _count_anew(commit, before)
 
     def _read_before(self, budget: Budget, now_ms: int) -> Before:
         with self._readers.snapshot(unbounded=True) as connection:
@@ -149,6 +153,21 @@ class Budgets:
         """The organization's budgets in force, by name."""
         caller.require("read")
         return self.of_orgs({caller.org_id})
+
+    def month_limit_nano(self, caller: Caller, provider: str) -> int | None:
+        """How much the whole organization may spend in a calendar month, or may with one provider; None: any amount.
+
+        The lowest amount of the budgets that say just that, whatever their time zone.
+        """
+        wanted = "provider" if provider else "org"
+        amounts = [
+            held.budget.amount_nano
+            for held in self.all(caller)
+            if (held.budget.period, held.budget.anchor_day, held.budget.each) == (MONTH, 1, "")
+            and [dimension for dimension, _ in held.budget.scope] == [wanted]
+            and (not provider or held.budget.scope[0][1] == provider)
+        ]
+        return min(amounts, default=None)
 
     def get(self, caller: Caller, wanted: str) -> StoredBudget:
         """One of them, by its id or its name. Raises NotFound."""

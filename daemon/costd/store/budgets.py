@@ -98,6 +98,14 @@ def known_from_here(commit: Commit, budget_id: str) -> None:
     commit.at_end.append(lambda commit: _set_known(commit, "id = ?", commit.next_seq - 1, budget_id))
 
 
+def begin_anew(commit: Commit, budget_id: str) -> None:
+    """Let a copy of the hub's be charged from the end of this commit on, in windows in which nothing is yet."""
+    commit.connection.execute(
+        "UPDATE budget_window SET settled_nano = 0, credited_nano = 0 WHERE budget_id = ?", (budget_id,)
+    )
+    known_from_here(commit, budget_id)
+
+
 def suspend(commit: Commit, origin: str) -> None:
     """Note that budgets of this origin are not in force, so that nobody counts what they would be charged with."""
     _set_known(commit, "origin = ? AND removed_ms IS NULL", NOT_COUNTED, origin)
