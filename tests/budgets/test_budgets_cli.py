@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -162,6 +163,19 @@ def test_without_a_daemon_the_ledger_is_opened(launch: Any) -> None:
     assert door.ask(Spend(10, team="video")).allow
     assert door.ask(Spend(1, team="video")).word == "budget_exceeded"
     door.close()
+
+
+def test_the_status_names_budgets_that_are_spent(launch: Any) -> None:
+    """Hard ones alone deny calls."""
+    daemon = launch()
+    assert re.search(r"^budgets +none$", costd("status", "--data-dir", str(daemon.data_dir)).stdout, re.MULTILINE)
+    run(daemon, "set", "spent", "--scope", "team=video", "--amount", "0")
+    run(daemon, "set", "soft", "--scope", "team=video", "--amount", "0", "--soft")
+    run(daemon, "set", "full", "--scope", "team=video", "--amount", "1")
+    said = costd("status", "--data-dir", str(daemon.data_dir), "--json")
+    assert json.loads(said.stdout)["budgets"] == {"total": 3, "hard": 2, "spent": ["spent"]}
+    shown = costd("status", "--data-dir", str(daemon.data_dir)).stdout
+    assert "3, 2 of them hard; spent: spent" in shown
 
 
 def test_a_shell_completes_what_is_known() -> None:
