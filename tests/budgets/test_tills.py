@@ -15,6 +15,7 @@ from costd.domain.batch import Batch
 from costd.domain.errors import Conflict, Overloaded
 from costd.services.row_build import Rows
 from costd.store.catalog import ProjectRecord
+from costd.store.catalog_kinds import TEAM, USER
 
 
 @pytest.fixture
@@ -285,17 +286,24 @@ def test_a_new_revision_has_windows_of_its_own_and_a_removed_budget_none(desk: D
     assert (answer.allow, answer.budget) == (True, None)
 
 
-def test_the_catalog_says_whose_budget_it_is(desk: Desk) -> None:
+@pytest.mark.parametrize("many", [0, 1_000])
+def test_the_catalog_says_whose_budget_it_is(desk: Desk, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     """A project that is given to a team is charged to the team from then on, and to its workspace."""
+    monkeypatch.setattr("costd.services.charging._MANY_SAID", many)
+    catalog = desk.services.catalog
     desk.set("team", 100, scope={"team": "video"})
+    desk.set("floor", 1000, scope={"workspace": "second"})
     assert desk.ask(200, project="film").allow
     project = ProjectRecord("film", "tests", "Film", team_id="video")
-    desk.services.catalog.upsert_project(desk.caller, project).wait(20)
+    catalog.upsert_project(desk.caller, project).wait(20)
     assert desk.ask(200, project="film").deny_reason == "budget_exceeded"
     desk.record(70, project="film")
-    assert desk.stands("team").settled == 70
-    away = ProjectRecord("film", "tests", team_id="audio")
-    desk.services.catalog.upsert_project(desk.caller, away).wait(20)
+    catalog.set(desk.caller, TEAM, "video", None, {"workspace": "second"})
+    desk.record(20, project="film")
+    assert (desk.stands("team").settled, desk.stands("floor").settled) == (90, 20)
+    catalog.set(desk.caller, USER, "ada", "tests", {"team": "video"})
+    assert desk.ask(11).deny_reason == "budget_exceeded"
+    catalog.upsert_project(desk.caller, ProjectRecord("film", "tests", team_id="audio")).wait(20)
     assert desk.ask(200, project="film").allow
 
 

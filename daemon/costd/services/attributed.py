@@ -46,8 +46,13 @@ class Attributed:
         self._orgs = {}
         self._dimensions = {}
 
-    def renew(self, said: Mapping[Said, Assigned]) -> bool:
-        """Take over where things belong now; whether that is any news."""
+    def renew(self, said: Mapping[Said, Assigned], *, is_whole: bool = False) -> bool:
+        """Take over where things belong now, with `is_whole` all that belong anywhere; whether that is any news."""
+        if is_whole:
+            is_news = said != self._assigned
+            if is_news:
+                self._assigned, self._dimensions = dict(said), {}
+            return is_news
         news = {each: where for each, where in said.items() if self._assigned.get(each, _NOWHERE) != where}
         for each, where in news.items():
             if where == _NOWHERE:

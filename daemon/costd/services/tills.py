@@ -329,7 +329,9 @@ class Tills:
         """Add what a commit charges to the rows of its windows, and read those that come into memory."""
         if commit.charges:
             commit.window_charges = write_charges(commit, lambda *at: self._places(commit, *at))
-        if commit.catalog_said or (self._charging is not None and self._charging.commit is commit):
+        if (commit.catalog_said and self._is_loaded) or (
+            self._charging is not None and self._charging.commit is commit
+        ):
             self._charging_of(commit).write()
 
     def charged(self, commit: Commit) -> None:
@@ -385,7 +387,7 @@ class Tills:
             self._reservations.release(name)
         if charging is None:
             return
-        if charging.said and self._attributed.renew(charging.said):
+        if (charging.said or charging.is_whole) and self._attributed.renew(charging.said, is_whole=charging.is_whole):
             self._matches.forget()
             self._found = {}
             self._placed = {}
