@@ -362,6 +362,34 @@ class Token:
         return value
 
 
+@dataclass(frozen=True)
+class Secret:
+    """A secret of one line, long enough not to be guessed where it is ours to choose."""
+
+    least_chars: int = 16
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "SECRET"
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f"must be a text of {self.least_chars} to 1000 characters, without control characters"
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The secret, without space at its ends."""
+        text = text_of(raw)
+        if not self.least_chars <= len(text) <= 1_000 or not text.isprintable():
+            raise ValueError
+        return text
+
+    def show(self, value: object) -> object:
+        """Itself; whoever shows it hides it."""
+        return value
+
+
 def read_path(raw: object) -> Path:
     """A path with a leading ~ resolved; ValueError or TypeError where it is none."""
     text = text_of(raw) if not isinstance(raw, Path) else str(raw)
