@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from costd.app.roads import Ground
+from costd.services.alert_outbox import AlertOutbox
+from costd.services.alerts import Alerts
 from costd.services.budget_gauges import BudgetGauges
 from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
@@ -29,6 +31,7 @@ class Treasury(NamedTuple):
     status: BudgetStatus
     tills: Tills
     keeper: TillKeeper
+    alerts: Alerts
 
 
 def build_treasury(ground: Ground, membership: Membership, prices: Prices) -> Treasury:
@@ -60,7 +63,9 @@ def build_treasury(ground: Ground, membership: Membership, prices: Prices) -> Tr
         max_reservations=config.budgets.max_reservations,
     )
     ground.metrics.read_budgets_from(gauges.readings, gauges.reservations)
-    return Treasury(budgets, status, tills, TillKeeper(tills))
+    alerts = _build_alerts(ground, budgets)
+    tills.charged_watchers.append(alerts.charged)
+    return Treasury(budgets, status, tills, TillKeeper(tills), alerts)
 
 
 def build_lending(
@@ -93,3 +98,14 @@ def build_leasing(ground: Ground, tills: Tills, forwarding: Forwarding | None) -
         lambda: LeaseLink(HubDoor(ground.config)),
         ttl_ms=round(ground.config.budgets.reservation_minutes * 60_000),
     )
+
+
+def _build_alerts(ground: Ground, budgets: Budgets) -> Alerts:
+    from costd.wire.outbound.alert_channels import build_channels  # noqa: PLC0415 - only what is needed is imported
+
+    config, clock, metrics = ground.config, ground.clock, ground.metrics
+    channels = build_channels(config.alerts, clock)
+    outbox = AlertOutbox(ground.writer, ground.readers, clock, metrics, channels)
+    metrics.read_alerts_from(outbox.readings)
+    is_authority = config.hub.address is None
+    return Alerts(ground.writer, ground.readers, clock, metrics, budgets, outbox, is_authority=is_authority)

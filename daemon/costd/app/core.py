@@ -91,7 +91,7 @@ class Core:
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
-            budgets, budget_status, tills, self.till_keeper = build_treasury(ground, membership, prices)
+            budgets, budget_status, tills, self.till_keeper, alerts = build_treasury(ground, membership, prices)
             metering = Metering(self.writer, prices, limits, clock, metrics, tills)
             health = Health(self.writer, self.readers, clock, metrics)
             self.services = Services(
@@ -104,6 +104,7 @@ class Core:
                 budgets=budgets,
                 budget_status=budget_status,
                 tills=tills,
+                alerts=alerts,
                 metering=metering,
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),
                 admission=Admission(prices, tills, clock, metrics, hub_wait_ms=config.budgets.hub_wait_ms),
@@ -172,6 +173,7 @@ class Core:
         for road in (self.services.joined, self.leasing):
             if road is not None:
                 road.stop(1.0)
+        self.services.alerts.stop(1.0)
         self.till_keeper.stop(1.0)
         try:
             flush = self.services.access.flush_last_used()

@@ -113,6 +113,7 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
         )
         manager.ready(_status(core.services.health))
         core.till_keeper.start()
+        core.services.alerts.start()
         if core.services.forwarding is not None:
             core.services.forwarding.start()
         for road in (core.services.joined, core.leasing):

@@ -60,6 +60,7 @@ COMMANDS = MappingProxyType(
         "sources": ("costd.cli.sources", "Make, list and forget the sidecars of a hub."),
         "flush": ("costd.cli.flush", "Forward everything to the hub, now."),
         "quarantine": ("costd.cli.quarantine", "List, retry and drop what a hub could not take."),
+        "alerts": ("costd.cli.alerts", "List alerts of budgets, and test where they go."),
         "users": ("costd.cli.users", "List users, name them, assign them to teams."),
         "projects": ("costd.cli.projects", "List projects, assign them to teams and workspaces."),
         "teams": ("costd.cli.teams", "List teams, assign them to workspaces."),

@@ -9,6 +9,7 @@ from costd.config import Config
 from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
+from costd.services.alerts import Alerts
 from costd.services.batching import Batching
 from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
@@ -50,6 +51,7 @@ class Services:
     budgets: Budgets
     budget_status: BudgetStatus
     tills: Tills
+    alerts: Alerts
     metering: Metering
     batching: Batching
     admission: Admission

@@ -82,10 +82,11 @@ CREATE TABLE budget_alert (
   org_id INTEGER NOT NULL REFERENCES org (id),
   budget_id TEXT NOT NULL REFERENCES budget (id),
   revision INTEGER NOT NULL,
+  each TEXT NOT NULL,                   -- the budget's then
   value TEXT NOT NULL,
   start_ms INTEGER NOT NULL,
   end_ms INTEGER NOT NULL,
-  threshold TEXT NOT NULL,
+  threshold TEXT NOT NULL,              -- a decimal
   kind TEXT NOT NULL CHECK (kind IN ('settled', 'forecast')),
   at_ms INTEGER NOT NULL,
   settled_nano INTEGER NOT NULL,

@@ -9,6 +9,7 @@ from costd.wire.web import costs, ingest, pages, records, tokens, usage
 from costd.wire.web import dashboard_structs as dashboard
 from costd.wire.web import ingest_structs as ingest_types
 from costd.wire.web import usage_structs as types
+from costd.wire.web.alerts import alert_routes
 from costd.wire.web.answers import Answer, Envelope
 from costd.wire.web.budgets import budget_routes
 from costd.wire.web.openapi import document
@@ -34,6 +35,7 @@ def routes(*, metrics_open: bool) -> list[Route]:
         *price_routes(),
         *budget_routes(),
         *source_routes(),
+        *alert_routes(),
         *_pages(metrics_open=metrics_open),
     ]
     return [*table, _openapi(table)]
