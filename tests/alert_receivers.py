@@ -97,7 +97,7 @@ class Receiver:
                     self.send_header(name, value)
                 self.end_headers()
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815 - the base class's name
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
                 pass

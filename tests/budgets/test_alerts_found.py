@@ -128,7 +128,7 @@ def test_the_same_threshold_in_another_form_is_the_same(desk: Desk) -> None:
     desk.set("video", 10, scope={"team": "video"}, period="total", thresholds=(Decimal("1.0"),))
     desk.record(10, team="video")
     look(desk)
-    desk.set("video", thresholds=(Decimal("1"),))
+    desk.set("video", thresholds=(Decimal(1),))
     look(desk)
     desk.set("video", thresholds=(Decimal("1.00"),))
     look(desk)
