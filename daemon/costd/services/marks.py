@@ -37,10 +37,6 @@ class Marks:
         ghost = self._ghosts.get(at, 0) if window.holds(self._started_ms) else 0
         return Till(mark_nano=self._marks.get(at, 0), ghost_nano=ghost)
 
-    def ghost_of(self, key: WindowKey) -> int:
-        """What a former process may have reserved in a window that is not over."""
-        return self._ghosts.get((key.budget_id, key.value), 0) if key.start_ms <= self._started_ms else 0
-
     def persisted(self, at: MarkKey) -> int:
         """The mark of a value."""
         return self._marks.get(at, 0)

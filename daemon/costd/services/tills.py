@@ -199,9 +199,9 @@ class Tills:
             return self._decide(ask, found, is_last=is_last)
 
     def reserved_in(self, key: WindowKey) -> int:
-        """What calls under way have reserved of a present window, in nano-USD; from any thread, without waiting."""
+        """What calls under way have reserved of a window, in nano-USD; from any thread, without waiting."""
         live = self._lives.get(key)
-        return self.marks.ghost_of(key) if live is None else live.till.reserved_nano
+        return 0 if live is None else live.till.reserved_nano
 
     def release(self, name: RequestName) -> bool:
         """Let go of what a call reserved; whether it had."""
