@@ -75,7 +75,7 @@ def build_lending(
     if sources is None or hub is None or hub_sync is None:
         return None
     use_minutes = ground.config.budgets.use_minutes
-    lending = Lending(ground.writer, ground.readers, ground.clock, tills, hub, use_minutes=use_minutes)
+    lending = Lending(ground.writer, ground.readers, ground.clock, ground.metrics, tills, hub, use_minutes=use_minutes)
     tills.funding = lending
     sources.tell_forgotten(lending.forget)
     hub_sync.watch_epoch(lending.look)
@@ -93,6 +93,7 @@ def build_leasing(ground: Ground, tills: Tills, forwarding: Forwarding | None) -
         ground.writer,
         ground.readers,
         ground.clock,
+        ground.metrics,
         tills.funding,
         forwarding,
         lambda: LeaseLink(HubDoor(ground.config)),

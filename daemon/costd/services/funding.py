@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
-from costd.domain.lending import charge_nano
+from costd.domain.books import Account, Holder, open_books
 from costd.domain.reservation import NEVER_MS
 from costd.services.live_window import LiveWindow
 from costd.store.charges import WindowCharge
+from costd.store.lease_rows import OWN
 
 BUDGET_EXCEEDED = "budget_exceeded"
 LEASE_UNAVAILABLE = "lease_unavailable"
@@ -55,15 +56,33 @@ class Authority:
 
     def opened(self, live: LiveWindow) -> None:
         """Bind the till to what is left; no more than that can have been reserved by a former process."""
+        row = live.row
+        accounts = {Holder(*at): Account(*account) for at, account in row.accounts.items() if at[0] != OWN}
+        # More than there ever was may be out where the books were restored.
+        out_nano = sum(account.bound_nano for account in accounts.values()) - row.credited_nano
+        live.books = open_books(
+            live.budget.amount_nano,
+            accounts,
+            ceiling_nano=max(row.ceiling_nano, out_nano),
+            own_settled_nano=row.settled_nano,
+            credited_nano=row.credited_nano,
+        )
         self._bind(live)
         live.till.cap_ghost()
 
     def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
         """What its own records cost, and what sources' did, are in the row as a whole."""
+        row, books, reserved_nano = live.row, live.books, live.till.reserved_nano
+        if charge.holder is None:
+            books = books.take_over_own(row.settled_nano, row.credited_nano, reserved_nano)
+        else:
+            books = books.take_over(Holder(*charge.holder), Account(0, 0, charge.settled_nano), reserved_nano)
+        live.books = books
         self._bind(live)
 
     def changed(self, live: LiveWindow) -> None:
         """Another amount takes effect at once."""
+        live.books = live.books.change_limit(live.budget.amount_nano, live.till.reserved_nano)
         self._bind(live)
 
     def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
@@ -79,8 +98,6 @@ class Authority:
         return True
 
     def _bind(self, live: LiveWindow) -> None:
-        row, till = live.row, live.till
-        charged_nano = sum(charge_nano(*account) for account in row.accounts.values())
-        till.used_nano = row.settled_nano
-        bound_nano = live.budget.amount_nano + row.credited_nano - charged_nano
-        till.bind(bound_nano, till.mark_nano, self.usable_until_ms)
+        till, books = live.till, live.books
+        till.used_nano = books.own_settled_nano
+        till.bind(books.own_bound_nano, till.mark_nano, self.usable_until_ms)

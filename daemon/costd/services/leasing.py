@@ -23,6 +23,7 @@ from costd.store.commit import Change, Commit
 from costd.store.lease_rows import LeaseState, read_lease_state, read_slices, store_lease_state, store_slices
 
 if TYPE_CHECKING:
+    from costd.metrics import Metrics
     from costd.store.reader import Readers
     from costd.store.writer import Writer
 
@@ -71,6 +72,7 @@ class Leasing:
         writer: Writer,
         readers: Readers,
         clock: Clock,
+        metrics: Metrics,
         slices: Slices,
         forwarding: Forwarding,
         road: Callable[[], LeaseRoad],
@@ -81,6 +83,7 @@ class Leasing:
         self._writer = writer
         self._readers = readers
         self._clock = clock
+        self._metrics = metrics
         self._slices = slices
         self._forwarding = forwarding
         self._make_road = road
@@ -194,12 +197,21 @@ class Leasing:
                 return
             request = self._request(epoch, stand.acknowledged)._replace(wants=wants)
             asked_ms = self._clock.elapsed_ms()
-            answer = road.exchange(request, EXCHANGE_S)
+            answer = self._exchange(road, request)
             if self._heed(answer) and slices.epoch == epoch:
                 self._persist(slices.learned(answer))
                 slices.use(answer, wants, asked_ms, stand.epoch_first)
         finally:
             slices.let_go(waiters)
+
+    def _exchange(self, road: LeaseRoad, request: LeaseRequest) -> LeaseAnswer:
+        began_s, outcome = self._clock.monotonic_s(), "failed"
+        try:
+            answer = road.exchange(request, EXCHANGE_S)
+            outcome = "answered" if answer.confirmed else "refused"
+        finally:
+            self._metrics.budgets.slices_asked(outcome, self._clock.monotonic_s() - began_s)
+        return answer
 
     def _request(self, epoch: bytes, acknowledged: int) -> LeaseRequest:
         state = self._state

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
+from costd.domain.books import Holder
 from costd.domain.lease import LeaseAnswer, LeaseRequest, Report, Return, Slice, Want
-from costd.domain.lending import grant, held_nano
 from costd.domain.reservation import NEVER_MS
 from costd.domain.window_key import WindowKey
 from costd.services.funding import BUDGET_EXCEEDED, LEASE_UNAVAILABLE, Authority, Waitable
@@ -27,6 +27,7 @@ from costd.store.lease_rows import Succession
 from costd.store.sources import KnownSource
 
 if TYPE_CHECKING:
+    from costd.metrics import Metrics
     from costd.store.reader import Readers
     from costd.store.writer import Writer
 
@@ -53,12 +54,21 @@ class Lending(Authority):
     """Grants slices. `lease` is for any thread, and blocks until it is on disk; the rest is as Funding says."""
 
     def __init__(
-        self, writer: Writer, readers: Readers, clock: Clock, tills: Tills, hub: Hub, *, use_minutes: float
+        self,
+        writer: Writer,
+        readers: Readers,
+        clock: Clock,
+        metrics: Metrics,
+        tills: Tills,
+        hub: Hub,
+        *,
+        use_minutes: float,
     ) -> None:
         """`use_minutes` is how long sources may use slices without a word from here."""
         self._writer = writer
         self._readers = readers
         self._clock = clock
+        self._metrics = metrics
         self._tills = tills
         self._hub = hub
         self._use_ms = round(use_minutes * 60_000)
@@ -75,7 +85,7 @@ class Lending(Authority):
     def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
         """What sources hold comes back within seconds, if at all: a call does not wait for it."""
         for live in lives:
-            if amount_nano > live.left_nano and any(held_nano(*account) for account in live.row.accounts.values()):
+            if amount_nano > live.left_nano and live.books.held_nano():
                 self._note_hunger(live.key, _OWN)
         return None
 
@@ -109,10 +119,7 @@ class Lending(Authority):
         """A source is forgotten, on disk: what it held and has not spent is free."""
         with self._tills.lock:
             for live in self._tills.lives():
-                accounts = live.row.accounts
-                for holder, account in list(accounts.items()):
-                    if holder[0] == source_id:
-                        accounts[holder] = account._replace(returned_nano=account.granted_nano)
+                live.books = live.books.forget(source_id, live.till.reserved_nano)
                 self._bind(live)
             self._await(self._awaited - {source_id})
 
@@ -130,6 +137,12 @@ class Lending(Authority):
 
     def lease(self, source: KnownSource, request: LeaseRequest) -> LeaseAnswer:
         """Grant, take back, or be told of slices. Raises Overloaded, OutOfSpace or Unavailable."""
+        answer = self._lease(source, request)
+        outcome = "answered" if answer.confirmed else "new_epoch" if answer.new_epoch else "refused"
+        self._metrics.budgets.slices_told("awaiting" if answer.awaiting else outcome)
+        return answer
+
+    def _lease(self, source: KnownSource, request: LeaseRequest) -> LeaseAnswer:
         with self._readers.snapshot() as connection:
             state = read_hub_state(connection)
             held = lease_rows.read_succession(connection, source.id, request.epoch)
@@ -186,22 +199,17 @@ class Lending(Authority):
     def _take_over(self, source_id: int, met: _Met) -> None:
         with self._tills.lock:
             for each in met.returns:
-                self._raise(each.window, source_id, each.epoch, 0, each.returned_nano)
+                if (live := self._tills.live(each.window)) is not None:
+                    holder, reserved_nano = Holder(source_id, each.epoch), live.till.reserved_nano
+                    live.books = live.books.accept_return(holder, each.returned_nano, reserved_nano)
+                    self._bind(live)
             for told in met.report:
-                returned = min(told.returned_nano, told.granted_nano)
-                self._raise(told.window, source_id, told.epoch, told.granted_nano, returned)
+                if (live := self._tills.live(told.window)) is not None:
+                    pair = told.granted_nano, min(told.returned_nano, told.granted_nano)
+                    live.books = live.books.report(source_id, {told.epoch: pair}, live.till.reserved_nano)
+                    self._bind(live)
             if met.is_reported and source_id in self._awaited and met.hub_epoch == self._epoch:
                 self._await(self._awaited - {source_id})
-
-    def _raise(self, key: WindowKey, source_id: int, epoch: bytes, granted_nano: int, returned_nano: int) -> None:
-        live = self._tills.live(key)
-        if live is None:
-            return
-        account = live.row.accounts.get((source_id, epoch), _NOTHING)
-        live.row.accounts[source_id, epoch] = AccountRow(
-            max(account.granted_nano, granted_nano), max(account.returned_nano, returned_nano), account.settled_nano
-        )
-        self._bind(live)
 
     def _brought(self, source: KnownSource, windows: Collection[WindowKey]) -> dict[WindowKey, LiveWindow]:
         """The windows that the source may have money of, in memory."""
@@ -233,18 +241,16 @@ class Lending(Authority):
                     del self._unwritten[at]
 
     def _grant_one(self, live: LiveWindow, source_id: int, epoch: bytes, want: Want) -> None:
-        account = live.row.accounts.get((source_id, epoch), _NOTHING)
-        granted = grant(account, want.needed_nano, want.wanted_nano, live.left_nano)
+        holder, before = Holder(source_id, epoch), live.books
+        live.books = before.grant(holder, want.needed_nano, want.wanted_nano, live.till.reserved_nano)
+        granted = live.books.account(holder).granted_nano
         if granted < want.needed_nano:
             self._note_hunger(live.key, source_id)
         elif want.needed_nano and self._hungry.get(live.key, (None, 0.0))[0] == source_id:
             del self._hungry[live.key]
-        if granted > account.granted_nano:
-            live.row.accounts[source_id, epoch] = account._replace(granted_nano=granted)
+        if granted > before.account(holder).granted_nano:
             self._unwritten[live.key, source_id, epoch] = granted
-            left_nano = live.left_nano
             self._bind(live)
-            assert live.left_nano >= min(0, left_nano), "more was granted than there is"
 
     def _note_hunger(self, key: WindowKey, source_id: int) -> None:
         self._hungry[key] = source_id, self._clock.monotonic_s() + HUNGER_S
@@ -274,8 +280,7 @@ class Lending(Authority):
     def _slice(self, key: WindowKey, account: AccountRow, live: LiveWindow | None, source_id: int) -> Slice:
         if live is None:
             return Slice(key, *account, unknown=True)
-        row, left_nano = live.row, live.left_nano
-        spent_nano = row.settled_nano + sum(each.settled_nano for each in row.accounts.values()) - row.credited_nano
+        left_nano = live.left_nano
         hungry, until_s = self._hungry.get(key, (source_id, 0.0))
         is_wanted = hungry != source_id and self._clock.monotonic_s() < until_s
         return Slice(
@@ -283,7 +288,7 @@ class Lending(Authority):
             *account,
             available_nano=max(0, left_nano),
             limit_nano=live.budget.amount_nano,
-            spent_nano=max(0, spent_nano),
+            spent_nano=max(0, live.books.settled_nano),
             recall=is_wanted or left_nano < 0,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from costd.domain.books import open_books
 from costd.domain.budget import Budget
 from costd.domain.reservation import Till
 from costd.domain.window import FOREVER_MS, Window
@@ -28,6 +29,8 @@ class Noted(NamedTuple):
 class LiveWindow:
     """One window in memory. Whoever reads or changes it holds the lock of the tills, or reads single values.
 
+    `books` are kept where this daemon decides itself.
+
     `elsewhere_nano` is what is left beyond the till, as far as this daemon knows: nothing at an authority. `recorded`
     is, at a joined sidecar, what had been recorded in it (row.settled_nano) as of numbers of the ledger.
     """
@@ -35,6 +38,7 @@ class LiveWindow:
     __slots__ = (
         "_resets_ms",
         "_scope_type",
+        "books",
         "budget",
         "elsewhere_nano",
         "is_idle",
@@ -53,6 +57,7 @@ class LiveWindow:
         self.window = window
         self.row = row
         self.till = till
+        self.books = open_books(budget.amount_nano)
         self.elsewhere_nano = 0
         self.recorded: deque[tuple[int, int]] = deque()
         #: Whether the window after it was asked for; until when a higher mark is waited for, in elapsed time.
