@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import logging
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from costd.domain.books import Account, Holder, open_books
+from costd.domain.books import Account, Books, Holder, open_books
 from costd.domain.reservation import NEVER_MS
 from costd.services.live_window import LiveWindow
 from costd.store.charges import WindowCharge
@@ -14,6 +15,9 @@ from costd.store.lease_rows import OWN
 BUDGET_EXCEEDED = "budget_exceeded"
 LEASE_UNAVAILABLE = "lease_unavailable"
 MODEL_BLOCKED = "model_blocked"
+
+
+_log = logging.getLogger(__name__)
 
 
 class Waitable(Protocol):
@@ -72,18 +76,17 @@ class Authority:
 
     def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
         """What its own records cost, and what sources' did, are in the row as a whole."""
-        row, books, reserved_nano = live.row, live.books, live.till.reserved_nano
-        if charge.holder is None:
-            books = books.take_over_own(row.settled_nano, row.credited_nano, reserved_nano)
+        row, reserved_nano, holder = live.row, live.till.reserved_nano, charge.holder
+        if holder is None:
+            self._move(live, lambda books: books.take_over_own(row.settled_nano, row.credited_nano, reserved_nano))
         else:
-            books = books.take_over(Holder(*charge.holder), Account(0, 0, charge.settled_nano), reserved_nano)
-        live.books = books
-        self._bind(live)
+            account = Account(0, 0, charge.settled_nano)
+            self._move(live, lambda books: books.take_over(Holder(*holder), account, reserved_nano))
 
     def changed(self, live: LiveWindow) -> None:
         """Another amount takes effect at once."""
-        live.books = live.books.change_limit(live.budget.amount_nano, live.till.reserved_nano)
-        self._bind(live)
+        limit_nano, reserved_nano = live.budget.amount_nano, live.till.reserved_nano
+        self._move(live, lambda books: books.change_limit(limit_nano, reserved_nano))
 
     def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
         """Nobody has more."""
@@ -97,7 +100,23 @@ class Authority:
         """The rows know everything."""
         return True
 
+    def _move(self, live: LiveWindow, transition: Callable[[Books], Books]) -> None:
+        """Let the books move on. Where they would not balance, nothing more of the window is given until a restart."""
+        try:
+            live.books = transition(live.books)
+        except AssertionError as error:
+            live.is_sound = False
+            _log.exception(
+                "the books of a budget's window do not balance (%s); it denies until costd is started again",
+                error,
+                extra={"budget": live.budget.name},
+            )
+        self._bind(live)
+
     def _bind(self, live: LiveWindow) -> None:
         till, books = live.till, live.books
         till.used_nano = books.own_settled_nano
-        till.bind(books.own_bound_nano, till.mark_nano, self.usable_until_ms)
+        if live.is_sound:
+            till.bind(books.own_bound_nano, till.mark_nano, self.usable_until_ms)
+        else:
+            till.bind(till.used_nano, till.mark_nano, 0)

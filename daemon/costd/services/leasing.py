@@ -98,6 +98,7 @@ class Leasing:
             self._state = read_lease_state(connection)
         self._attempts = Attempts("costd-lease", clock, self._travel, self._broke)
         slices.on_demand = self._awake.set
+        slices.on_loss = self._attempts.hurry
         forwarding.tell_turn(self._turn)
         forwarding.watch(self._connected)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
-from costd.domain.books import Holder
+from costd.domain.books import Books, Holder
 from costd.domain.lease import LeaseAnswer, LeaseRequest, Report, Return, Slice, Want
 from costd.domain.reservation import NEVER_MS
 from costd.domain.window_key import WindowKey
@@ -119,8 +120,8 @@ class Lending(Authority):
         """A source is forgotten, on disk: what it held and has not spent is free."""
         with self._tills.lock:
             for live in self._tills.lives():
-                live.books = live.books.forget(source_id, live.till.reserved_nano)
-                self._bind(live)
+                reserved_nano = live.till.reserved_nano
+                self._move(live, partial(Books.forget, source=source_id, reserved_nano=reserved_nano))
             self._await(self._awaited - {source_id})
 
     def _await(self, sources: frozenset[int]) -> None:
@@ -201,13 +202,21 @@ class Lending(Authority):
             for each in met.returns:
                 if (live := self._tills.live(each.window)) is not None:
                     holder, reserved_nano = Holder(source_id, each.epoch), live.till.reserved_nano
-                    live.books = live.books.accept_return(holder, each.returned_nano, reserved_nano)
-                    self._bind(live)
+                    returned_nano = each.returned_nano
+                    self._move(
+                        live,
+                        partial(
+                            Books.accept_return,
+                            holder=holder,
+                            returned_nano=returned_nano,
+                            reserved_nano=reserved_nano,
+                        ),
+                    )
             for told in met.report:
                 if (live := self._tills.live(told.window)) is not None:
                     pair = told.granted_nano, min(told.returned_nano, told.granted_nano)
-                    live.books = live.books.report(source_id, {told.epoch: pair}, live.till.reserved_nano)
-                    self._bind(live)
+                    said, reserved_nano = {told.epoch: pair}, live.till.reserved_nano
+                    self._move(live, partial(Books.report, source=source_id, told=said, reserved_nano=reserved_nano))
             if met.is_reported and source_id in self._awaited and met.hub_epoch == self._epoch:
                 self._await(self._awaited - {source_id})
 
@@ -227,7 +236,7 @@ class Lending(Authority):
         with self._tills.lock:
             for want in request.wants:
                 live = found.get(want.window)
-                if live is not None and live is self._tills.live(want.window):
+                if live is not None and live.is_sound and live is self._tills.live(want.window):
                     self._grant_one(live, source.id, request.epoch, want)
             places = [(key, source.id, request.epoch) for key in found]
             unwritten = {at: self._unwritten[at] for at in places if at in self._unwritten}
@@ -242,7 +251,8 @@ class Lending(Authority):
 
     def _grant_one(self, live: LiveWindow, source_id: int, epoch: bytes, want: Want) -> None:
         holder, before = Holder(source_id, epoch), live.books
-        live.books = before.grant(holder, want.needed_nano, want.wanted_nano, live.till.reserved_nano)
+        reserved_nano = live.till.reserved_nano
+        self._move(live, lambda books: books.grant(holder, want.needed_nano, want.wanted_nano, reserved_nano))
         granted = live.books.account(holder).granted_nano
         if granted < want.needed_nano:
             self._note_hunger(live.key, source_id)
@@ -250,7 +260,6 @@ class Lending(Authority):
             del self._hungry[live.key]
         if granted > before.account(holder).granted_nano:
             self._unwritten[live.key, source_id, epoch] = granted
-            self._bind(live)
 
     def _note_hunger(self, key: WindowKey, source_id: int) -> None:
         self._hungry[key] = source_id, self._clock.monotonic_s() + HUNGER_S

@@ -29,7 +29,7 @@ class Noted(NamedTuple):
 class LiveWindow:
     """One window in memory. Whoever reads or changes it holds the lock of the tills, or reads single values.
 
-    `books` are kept where this daemon decides itself.
+    `books` are kept where this daemon decides itself; where they do not balance, which is a bug, they are not sound.
 
     `elsewhere_nano` is what is left beyond the till, as far as this daemon knows: nothing at an authority. `recorded`
     is, at a joined sidecar, what had been recorded in it (row.settled_nano) as of numbers of the ledger.
@@ -42,6 +42,7 @@ class LiveWindow:
         "budget",
         "elsewhere_nano",
         "is_idle",
+        "is_sound",
         "key",
         "next_is_asked",
         "raising_until_ms",
@@ -58,6 +59,7 @@ class LiveWindow:
         self.row = row
         self.till = till
         self.books = open_books(budget.amount_nano)
+        self.is_sound = True
         self.elsewhere_nano = 0
         self.recorded: deque[tuple[int, int]] = deque()
         #: Whether the window after it was asked for; until when a higher mark is waited for, in elapsed time.

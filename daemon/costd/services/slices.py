@@ -38,6 +38,8 @@ ACTIVE_MS = 10_000
 FRESH_MS = 100
 #: How old it may be at all to say that the money is spent, and not just out of reach.
 KNOWN_MS = 2_000
+#: How often whoever is denied because the hub is out of reach has it looked for again at once.
+HURRY_MS = 500
 #: Use ends this part of its time early: clocks of two machines do not run alike.
 _MARGIN = 10
 #: More than any amount: nothing was refused.
@@ -113,7 +115,10 @@ class Slices:
         self._waiters: list[Ticket[None]] = []
         #: Whether the hub is out of reach: nobody waits for it then.
         self.is_away = False
+        self._hurried_ms = -NEVER_MS
+        #: Called where more is wanted, and where somebody is denied because the hub is out of reach; quick.
         self.on_demand: Callable[[], object] = bool
+        self.on_loss: Callable[[], object] = bool
         self.returning: dict[tuple[WindowKey, bytes], Returning] = {}
         self.closed: dict[tuple[WindowKey, bytes], Closed] = {}
 
@@ -150,9 +155,12 @@ class Slices:
 
     def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
         """Ask the hub for more, unless it is out of reach or has just said that it has no more."""
-        if self.is_away:
-            return None
         now_ms = self._clock.elapsed_ms()
+        if self.is_away:
+            if now_ms - self._hurried_ms >= HURRY_MS:
+                self._hurried_ms = now_ms
+                self.on_loss()
+            return None
         asks = False
         for live in lives:
             held, till = self._held.get(live.key), live.till
