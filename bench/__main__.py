@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import (
     batches,
+    budget_check,
     budgets,
     client,
     command,
@@ -38,6 +39,7 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "grpc-preflight": doors.grpc_preflight,
     "grpc-record": doors.grpc_record,
     "grpc-record-ids": doors.grpc_record_ids,
+    "budget-check": budget_check.check,
     "budget-preflight-http": budgets.http,
     "budget-preflight-grpc": budgets.over_grpc,
     "budget-cycle-http": budgets.cycle,

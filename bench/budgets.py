@@ -76,6 +76,6 @@ def budgeted(data_dir: Path) -> Iterator[Daemon]:
         yield running
         query = query_pb2_grpc.QueryServiceStub(channel)
         listed = query.ListBudgets(budget_pb2.ListBudgetsRequest(), metadata=metadata, timeout=10).budgets
-        used = [standing.window.settled_nano_usd + standing.window.reserved_nano_usd for standing in listed]
-        if len(used) != 1 + len(EACH) or not all(used):
-            raise RuntimeError(f"budgets without a load: {used}")
+        windows = {standing.budget.each: standing.window_count for standing in listed}
+        if len(windows) != 1 + len(EACH) or not all(windows.values()):
+            raise RuntimeError(f"budgets without a load: {windows}")

@@ -44,6 +44,9 @@ class Charging:
 
         commit.window_charges = write_charges(commit, windows_of)
 
+    def abandoned(self, commit: Commit) -> None:
+        """Nothing was learned."""
+
     def charged(self, commit: Commit) -> None:
         """Take over what was written."""
         for opened in commit.opened:
@@ -57,7 +60,7 @@ def dimensions_of(series: Series) -> Dimensions:
     """What a series names itself."""
     tags = tuple(series.tags.split(TAG_SEPARATOR)) if series.tags else ()
     own = {name: getattr(series, name) for name in Dimensions._fields[1:] if name not in ("key", "tags")}
-    return Dimensions(org="local", key=series.key_id, tags=tags, **own)
+    return Dimensions(org="default", key=series.key_id, tags=tags, **own)
 
 
 def keep(writer: Writer, *budgets: Budget, then: Callable[[Commit], None] = lambda commit: None) -> None:

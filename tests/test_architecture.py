@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "daemon" / "costd"
 LAYERS = ("domain", "store", "services", "wire", "app", "cli")
 #: May be used by every layer but the domain, and use only the domain and each other.
-LEAVES = frozenset({"addresses", "clock", "config", "logs", "metrics", "notify", "places", "sections", "settings"})
+LEAVES = frozenset(
+    {"addresses", "alert_settings", "clock", "config", "logs", "metrics", "notify", "places", "sections", "settings"}
+)
 #: Who may know of a library: the doors, and the command line as a client of one.
 ONLY_IN = {
     "aiohttp": ("wire",),

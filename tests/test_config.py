@@ -75,6 +75,14 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
         "http.listen": "localhost:2", "http.allowed_hosts": "a.example,b", "tls.cert": "/c", "tls.key": "/k",
         "insecure": "true", "auth": "off", "queue.max_records": "7", "queue.max_bytes": "1 MiB",
         "limits.past_days": "3", "limits.future_minutes": "4", "limits.http_body_bytes": "2048",
+        "budgets.reservation_minutes": "2.5", "budgets.max_reservations": "6", "budgets.hub_wait_ms": "70",
+        "budgets.use_minutes": "3",
+        "alerts.webhook_url": "https://a.example/in", "alerts.webhook_secret": "0123456789abcdef",
+        "alerts.webhook_secret_file": "/ws", "alerts.slack_url": "https://b.example/in", "alerts.slack_url_file": "/su",
+        "alerts.smtp_host": "mail.example", "alerts.smtp_port": "465", "alerts.smtp_tls": "tls",
+        "alerts.smtp_user": "costd", "alerts.smtp_password": "pw", "alerts.smtp_password_file": "/sp",
+        "alerts.mail_from": "costd@a.example", "alerts.mail_to": "ops@a.example,cfo@a.example", "alerts.ca": "/aca",
+        "alerts.timeout_s": "2.5",
         "retention.events_days": "50", "retention.rollups_days": "60", "shutdown.grace_s": "1.5",
         "tls.client_ca": "/cc", "hub.address": "hub:3", "hub.key": "ct_live_k", "hub.name": "web-1", "hub.ca": "/ca",
         "hub.cert": "/hc", "hub.cert_key": "/hk", "sync.max_age": "90m", "sync.stale_keys": "refuse",
@@ -84,13 +92,14 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
     assert set(texts) == {setting.name for setting in SETTINGS}
     by_flag = load(dict(texts), HOME, to_run=False).config
     by_variable = load({}, HOME | {s.variable: texts[s.name] for s in SETTINGS}, to_run=False).config
-    numbers = {"retention", "limits", "shutdown", "queue", "metrics", "disk"}
+    numbers = {"retention", "limits", "budgets", "alerts", "shutdown", "queue", "metrics", "disk"}
     lines = [
         f"{name} = {text if name.split('.')[0] in numbers and text.replace('.', '').isdigit() else repr(text)}"
         for name, text in texts.items()
-        if name not in {"config", "insecure", "hub.plaintext", "http.allowed_hosts", "metrics.labels"}
+        if name not in {"config", "insecure", "hub.plaintext", "http.allowed_hosts", "metrics.labels", "alerts.mail_to"}
     ]
     lists = ['http.allowed_hosts = ["a.example", "b"]', 'metrics.labels = ["team", "model"]']
+    lists.append('alerts.mail_to = ["ops@a.example", "cfo@a.example"]')
     toml = "\n".join([*lines, "insecure = true", "hub.plaintext = true", *lists])
     by_file = load({"config": write(tmp_path, toml)}, HOME, to_run=False).config
     for setting in SETTINGS:
@@ -127,6 +136,17 @@ BAD = [
     ("tls.cert", " "), ("tls.key", " "), ("insecure", "perhaps"), ("auth", "none"), ("queue.max_records", "0"),
     ("queue.max_records", "many"), ("queue.max_records", "1.5"), ("queue.max_bytes", "64 MB"),
     ("queue.max_bytes", "-1"), ("queue.max_bytes", "1"), ("limits.past_days", "-1"), ("limits.past_days", "45"),
+    ("budgets.reservation_minutes", "0"), ("budgets.max_reservations", "0"), ("budgets.hub_wait_ms", "-1"),
+    ("budgets.use_minutes", "soon"),
+    ("alerts.webhook_url", "ftp://a.example"), ("alerts.webhook_url", "https://a.example/#x"),
+    ("alerts.webhook_url", "https:///x"), ("alerts.webhook_url", "https://a.example:port/"),
+    ("alerts.webhook_url", "https://a.example/in"), ("alerts.webhook_secret", "0123456789abcde"),
+    ("alerts.webhook_secret", "0123456789abcdef"), ("alerts.webhook_secret_file", "/f"),
+    ("alerts.slack_url", "a.example"), ("alerts.slack_url_file", " "), ("alerts.smtp_host", "mail.example"),
+    ("alerts.smtp_port", "0"), ("alerts.smtp_tls", "ssl"), ("alerts.smtp_user", "costd"),
+    ("alerts.smtp_password", "pw"), ("alerts.smtp_password_file", "/f"), ("alerts.mail_from", "costd"),
+    ("alerts.mail_from", "a@a.example,b@b.example"), ("alerts.mail_to", "Ops <ops@a.example>"),
+    ("alerts.mail_to", "ops@a.example"), ("alerts.ca", " "), ("alerts.timeout_s", "0"), ("alerts.timeout_s", "x"),
     ("limits.future_minutes", "x"), ("limits.http_body_bytes", "1 GiB"), ("retention.events_days", "44"),
     ("retention.rollups_days", "44"), ("shutdown.grace_s", "nan"), ("shutdown.grace_s", "inf"),
     ("shutdown.grace_s", "-1"), ("disk.reserve_bytes", "lots"), ("log.level", "loud"), ("log.format", "xml"),

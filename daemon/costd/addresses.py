@@ -7,8 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from costd.settings import text_of
+
+MAX_URL_CHARS = 2_000
+#: No more than what every mail server takes; names before an address are left to mail programs.
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9.-]{1,190}", re.ASCII)
 
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 
@@ -130,3 +135,73 @@ class Remote:
     def show(self, value: object) -> object:
         """As it is written."""
         return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Url:
+    """The address of something on the web."""
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "URL"
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "must be a URL that begins with https:// or http://, without a fragment"
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The URL as given."""
+        text = text_of(raw)
+        if len(text) > MAX_URL_CHARS or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
+            raise ValueError
+        parts = urlsplit(text)
+        if parts.scheme.lower() not in {"http", "https"} or not parts.hostname:
+            raise ValueError
+        _ = parts.port  # ValueError where it is none
+        return text
+
+    def show(self, value: object) -> object:
+        """Itself; whoever shows a secret one hides it."""
+        return value
+
+
+@dataclass(frozen=True)
+class MailAddresses:
+    """Addresses of mail; as text, separated by commas."""
+
+    most: int
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "MAIL" if self.most == 1 else "MAIL,…"
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        if self.most == 1:
+            return 'must be an address of mail like "costd@example.com", without a name before it'
+        return f"must be a list of at most {self.most} addresses of mail, without names before them"
+
+    def read(self, raw: object, *, is_text: bool) -> tuple[str, ...]:
+        """The addresses as given."""
+        if isinstance(raw, str) and (is_text or self.most == 1):
+            raw = [part for part in text_of(raw).split(",") if part.strip()]
+        if not isinstance(raw, Sequence) or isinstance(raw, str):
+            raise TypeError(raw)
+        addresses = tuple(text_of(address) for address in raw)
+        if len(addresses) > self.most or not all(_MAIL_ADDRESS.fullmatch(address) for address in addresses):
+            raise ValueError(raw)
+        return addresses
+
+    def show(self, value: object) -> object:
+        """A list."""
+        return list(value) if isinstance(value, tuple) else value
+
+
+def is_in_the_clear(url: str | None) -> bool:
+    """Whether what is sent to a URL can be read on its way: without TLS, and not to this machine itself."""
+    parts = urlsplit(url or "")
+    return parts.scheme.lower() == "http" and not Address(parts.hostname or "", 0).is_loopback

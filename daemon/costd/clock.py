@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+#: macOS's monotonic clock goes on while it sleeps; Linux's does not, and has another that does.
+_LASTING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock:
     """The machine's clock."""
@@ -15,6 +18,10 @@ class Clock:
     def monotonic_s(self) -> float:
         """Seconds on a clock that never steps back; for durations only."""
         return time.monotonic()
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds on a clock that never steps back and goes on while the machine sleeps; for times to live."""
+        return time.clock_gettime_ns(_LASTING) // 1_000_000
 
 
 class ManualClock(Clock):
@@ -31,6 +38,10 @@ class ManualClock(Clock):
     def monotonic_s(self) -> float:
         """The seconds it was advanced by."""
         return self._monotonic_s
+
+    def elapsed_ms(self) -> int:
+        """The milliseconds it was advanced by."""
+        return round(self._monotonic_s * 1000)
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from costd.addresses import Address
+from costd.addresses import Address, is_in_the_clear
+from costd.alert_settings import Alerts
 from costd.domain.errors import ConfigError
 from costd.places import auto_socket, default_data_dir
 from costd.sections import (
+    Budgets,
     Disk,
     Grpc,
     Http,
@@ -43,6 +45,8 @@ ENVIRONMENT_PREFIX = "COSTD_"
 CLIENT_VARIABLES = ("COSTD_ADDRESS", "COSTD_KEY", "COSTD_CA")
 
 _HIDDEN = "********"
+#: Nobody answers faster than that over a network.
+_LEAST_TIMEOUT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class Config:
     sync: Sync
     queue: Queue
     limits: Limits
+    budgets: Budgets
+    alerts: Alerts
     retention: Retention
     shutdown: Shutdown
     disk: Disk
@@ -221,7 +227,7 @@ def load(
         values["grpc.socket"] = auto_socket(values["data_dir"], environ, explicit="data_dir" in given)
     config = _build(values, {name: entry.written for name, entry in given.items()}, mode)
     _check(config)
-    return Loaded(config, warnings + (_check_hub(config) if to_run else []))
+    return Loaded(config, warnings + ([*_check_hub(config), *_check_alerts(config)] if to_run else []))
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, _Given], list[str]]:
@@ -359,6 +365,27 @@ def _check_hub(config: Config) -> list[str]:
         raise ConfigError(config.written("hub.plaintext"), "true", f"must not be given beside {at_fault}")
     _check_pair(config, "hub.cert", "hub.cert_key")
     return []
+
+
+def _check_alerts(config: Config) -> list[str]:
+    """Sentences about what of alerts is given in vain, or travels in the clear."""
+    alerts = config.alerts
+    lack = alerts.lack()
+    if lack is not None:
+        setting = next(setting for setting in SETTINGS if setting.name == lack.name)
+        shown = _shown(setting, config.value(lack.name))
+        raise ConfigError(config.written(lack.name), shown, lack.allowed)
+    if alerts.timeout_s < _LEAST_TIMEOUT_S:
+        allowed = f"must be at least {_LEAST_TIMEOUT_S}"
+        raise ConfigError(config.written("alerts.timeout_s"), alerts.timeout_s, allowed)
+    warnings = [
+        f"{config.written(name)} is no https: alerts travel in the clear"
+        for name in ("alerts.webhook_url", "alerts.slack_url")
+        if is_in_the_clear(config.value(name))
+    ]
+    if config.hub.address is not None and alerts.channels:
+        warnings.append("alerts come from the hub; here only those are delivered that were found before it was joined")
+    return warnings
 
 
 def _check_pair(config: Config, certificate: str, key: str) -> None:

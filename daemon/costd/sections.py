@@ -13,6 +13,7 @@ from costd.settings import (
     Duration,
     FilePath,
     Kind,
+    Minutes,
     Seconds,
     Size,
     SocketPath,
@@ -245,6 +246,44 @@ class Limits:
     past_days: Annotated[int, Said(Whole(0, 3650), 35, "How far back a record's timestamp may lie.")]
     future_minutes: Annotated[int, Said(Whole(0, 1440), 5, "How far ahead a record's timestamp may lie.")]
     http_body_bytes: Annotated[int, Said(Size(1024, 64 * _MIB), _MIB, "The largest HTTP body.", default_text="1 MiB")]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """How calls reserve money of budgets before they are made."""
+
+    reservation_minutes: Annotated[
+        float,
+        Said(
+            Minutes(0.01, 10_080),
+            15,
+            "How long what a preflight reserved stays so, in minutes, where nothing is recorded or released.",
+        ),
+    ]
+    max_reservations: Annotated[
+        int,
+        Said(
+            Whole(1, 10_000_000),
+            200_000,
+            "Calls that may have money reserved at one time; one more is refused with a retry time.",
+        ),
+    ]
+    hub_wait_ms: Annotated[
+        int,
+        Said(
+            Whole(0, 60_000),
+            250,
+            "How long a preflight may wait for the hub, in milliseconds, where the money at hand does not suffice.",
+        ),
+    ]
+    use_minutes: Annotated[
+        float,
+        Said(
+            Minutes(0.01, 10_080),
+            10,
+            "How long sources may use the money they were given without a word from their hub, in minutes; of a hub.",
+        ),
+    ]
 
 
 @dataclass(frozen=True)

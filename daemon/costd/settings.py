@@ -136,6 +136,35 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class Minutes:
+    """A duration in minutes, with a fraction or without."""
+
+    low: float
+    high: float
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "MINUTES"
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f"must be a number of minutes from {self.low:g} to {self.high:g}"
+
+    def read(self, raw: object, *, is_text: bool) -> float:
+        """The duration."""
+        minutes = Seconds(self.high).read(raw, is_text=is_text)
+        if minutes < self.low:
+            raise ValueError(raw)
+        return minutes
+
+    def show(self, value: object) -> object:
+        """Without a fraction where there is none."""
+        return Seconds(self.high).show(value)
+
+
+@dataclass(frozen=True)
 class Duration:
     """A duration in whole seconds, also as text with a unit ("90m", "24h", "3d")."""
 
@@ -325,6 +354,34 @@ class Token:
         """The key."""
         text = text_of(raw)
         if not text or not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError
+        return text
+
+    def show(self, value: object) -> object:
+        """Itself; whoever shows it hides it."""
+        return value
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret of one line, long enough not to be guessed where it is ours to choose."""
+
+    least_chars: int = 16
+
+    @property
+    def metavar(self) -> str:
+        """For help."""
+        return "SECRET"
+
+    @property
+    def allowed(self) -> str:
+        """Its bounds."""
+        return f"must be a text of {self.least_chars} to 1000 characters, without control characters"
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The secret, without space at its ends."""
+        text = text_of(raw)
+        if not self.least_chars <= len(text) <= 1_000 or not text.isprintable():
             raise ValueError
         return text
 

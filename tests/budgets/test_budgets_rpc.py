@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from budget_calls import CENT_NANO, GrpcDoor, Spend
 from callers import Stubs, stubs
 from costd.v1 import budget_pb2 as pb
 from harness import Daemon
@@ -142,3 +146,40 @@ def test_what_was_done_is_in_the_audit_trail(services: Stubs, daemon: Daemon) ->
     rows = daemon.query("SELECT action, resource_type, actor FROM audit WHERE resource_id = ? ORDER BY id", made.id)
     (admin_id,) = daemon.query("SELECT id FROM api_key WHERE name = 'admin'")[0]
     assert rows == [(f"budget.{verb}", "budget", admin_id) for verb in ("created", "changed", "removed")]
+
+
+def test_a_budget_made_while_records_come_misses_none_and_counts_none_twice(launch: Any) -> None:
+    """Whatever commit a record is in, before, with or after that of the budget."""
+    daemon = launch()
+    stopped, users = threading.Event(), list[str]()
+
+    def record(user: str) -> None:
+        door = GrpcDoor(daemon)
+        while not stopped.is_set():
+            assert door.record(Spend(1, user=user, team="busy")) == "kept"
+            users.append(user)
+        door.close()
+
+    with ThreadPoolExecutor(4) as pool, stubs(daemon) as found:
+        callers = [pool.submit(record, user) for user in ("ada", "bob", "ada", "cleo")]
+        for number in range(20):
+            put(found, f"b{number}", scope={"team": "busy"}, amount_nano_usd=USD, hard=False)
+            if number % 4 == 0:
+                put(found, "again", scope={"team": "busy"}, amount_nano_usd=USD, each=("", "user")[number % 8 == 0])
+        put(found, "again", each="user")
+        stopped.set()
+        for caller in callers:
+            caller.result()
+        for number in range(20):
+            (window,) = status(found, f"b{number}").windows
+            assert window.settled_nano_usd == len(users) * CENT_NANO
+        by_user = {window.value: window.settled_nano_usd for window in status(found, "again").windows}
+        assert by_user == {user: count * CENT_NANO for user, count in Counter(users).items()}
+
+
+def status(services: Stubs, name: str) -> pb.BudgetStatusResponse:
+    request = pb.BudgetStatusRequest(budget=name)
+    answer: pb.BudgetStatusResponse = services.query.BudgetStatus(
+        request, metadata=services.metadata, timeout=TIMEOUT_S
+    )
+    return answer

@@ -65,6 +65,21 @@ VALID: dict[str, Any] = {
         "timestamp": 1763800000.5,
         "featureTags": ["x"],
     },
+    "/api/budgets": {
+        "name": "b",
+        "scope": {"team": "t"},
+        "scope_type": "team",
+        "scope_id": "t",
+        "each": "user",
+        "amount_usd": 1.5,
+        "period": "week",
+        "timezone": "Europe/London",
+        "anchor_day": 3,
+        "alert_thresholds": [0.5, 1.0],
+        "hard_limit": True,
+        "on_unpriced": "deny",
+        "on_hub_down": "allow",
+    },
     "/api/costs/manual": {"service": "OpenAI", "amount": 5.0, **MONTH, "category": "c"},
 }
 #: Values at the edges of what JSON can say.

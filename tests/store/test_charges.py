@@ -25,7 +25,7 @@ from costd.store.writer import Writer
 from ledger import DAY_MS, HOUR_MS, NOW_MS, draft, record, series, writing
 
 DAY = NOW_MS - NOW_MS % DAY_MS
-EVERYTHING = Budget("b", 1, "everything", (("org", "local"),), 1_000, period="day")
+EVERYTHING = Budget("b", 1, "everything", (("org", "default"),), 1_000, period="day")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, get_args
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -101,8 +102,10 @@ PRICE = {
     "when": {"processing": "batch"},
     "from": "2026-11-01",
 }
+BUDGET = {"name": "b", "scope": {"team": "t"}, "amount_usd": 1.5, "alert_thresholds": [0.5, 1], "hard_limit": True}
 BODIES: dict[str, Any] = {
     "/v1/preflight": {"user_external_id": "u", "source_app": "a", "model": "gpt-4o", "estimated_units": {"chars": 1}},
+    "/v1/release": {"request_id": "r"},
     "/v1/usage/record": RECORD,
     "/v1/usage/records": [RECORD, {}, RECORD],
     "/v1/users/upsert": {"external_id": "u", "source_app": "a"},
@@ -113,6 +116,8 @@ BODIES: dict[str, Any] = {
     "/api/costs/manual": {"service": "OpenAI", "amount": 5, **MONTH},
     "/api/prices": PRICE,
     "/api/prices/{id}": PRICE | {"usd_each": {"images": 0.5}},
+    "/api/budgets": BUDGET,
+    "/api/budgets/{id}": BUDGET | {"name": None, "amount_usd": 2},
 }
 #: What a hub alone answers.
 AT_HUBS = {"/api/sources"}
@@ -124,6 +129,8 @@ def some_id(daemon: Daemon, path: str) -> str:
     """The id of something at a path."""
     if path.startswith("/api/prices"):
         return str(daemon.client.post("/api/prices", json=PRICE).json()["data"]["price"]["id"])
+    if path.startswith("/api/budgets"):
+        return str(daemon.client.post("/api/budgets", json=BUDGET | {"name": path + uuid4().hex}).json()["data"]["id"])
     return str(daemon.client.post("/v1/usage/record", json=RECORD).json()["event_id"])
 
 
@@ -136,7 +143,7 @@ def test_every_answer_fits_its_schema(
     url = path.replace("{provider}", "openai")
     if "{id}" in url:
         url = url.replace("{id}", some_id(daemon, path))
-    body = BODIES.get(path.removeprefix("/cost-tracker")) if method in {"POST", "PUT"} else None
+    body = BODIES.get(path.removeprefix("/cost-tracker")) if method in {"POST", "PUT", "PATCH"} else None
     query = QUERIES.get(path)
     response = (
         daemon.client.request(method, url, json=body, params=query)
@@ -152,7 +159,7 @@ def test_every_answer_fits_its_schema(
         assert misfits(body, schema, document) == []
 
 
-@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in NAMES if m in {"POST", "PUT"}])
+@pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in NAMES if m in {"POST", "PUT", "PATCH"}])
 def test_every_refusal_fits_the_error_schema(daemon: Daemon, document: dict[str, Any], method: str, path: str) -> None:
     schema = {"$ref": "#/components/schemas/ErrorBody"}
     for content, headers in ((b"[", {}), (b"{}", {"Authorization": ""}), (b" " * 2_000_000, {})):

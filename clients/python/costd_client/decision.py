@@ -38,7 +38,7 @@ class Decision(NamedTuple):
         kind = BudgetExceeded if self.is_answer else Undecided
         why = self.deny_reason or "refused"
         by = f" by the budget {self.budget}" if self.budget else ""
-        cost = "" if self.estimated_cost is None else f", estimated at {budgets.usd(self.estimated_cost)}"
+        cost = "" if self.estimated_cost is None else f", estimated at {budgets.usd(self.estimated_cost)},"
         raise kind(
             f"this call of {model}{cost} may not be made: {why}{by}",
             deny_reason=why,

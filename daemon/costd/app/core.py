@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from costd.app.roads import Ground, build_forwarding, build_hub, build_hub_sync, build_joined
+from costd.app.budgets import build_leasing, build_lending, build_treasury
+from costd.app.roads import Ground, Rules, build_forwarding, build_hub, build_hub_sync, build_joined
 from costd.clock import Clock
 from costd.config import HUB
 from costd.domain.usage import TimeLimits
@@ -16,8 +17,6 @@ from costd.services.access import Access
 from costd.services.admin_key import ensure_admin_key
 from costd.services.admission import Admission
 from costd.services.batching import Batching
-from costd.services.budget_status import BudgetStatus
-from costd.services.budgets import Budgets
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
 from costd.services.exports import Exports
@@ -77,15 +76,7 @@ class Core:
         path = config.data_dir / DATABASE_NAME
         installed = load_price_list(config.data_dir)
         metrics = Metrics(config.metrics.labels, config.metrics.max_series)
-        self.writer = Writer(
-            path,
-            clock,
-            metrics,
-            max_records=config.queue.max_records,
-            max_bytes=config.queue.max_bytes,
-            reserve=DiskReserve(config.data_dir, config.disk.reserve_bytes),
-            max_ledger_bytes=config.storage.max_bytes,
-        )
+        self.writer = _writer(path, config, clock, metrics)
         self.writer.start()
         try:
             self._open_readers(path, clock)
@@ -99,9 +90,10 @@ class Core:
             metrics.read_price_version_from(lambda: prices.version)
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
-            metering = Metering(self.writer, prices, limits, clock, metrics)
-            health = Health(self.writer, self.readers, clock, metrics)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
+            budgets, budget_status, tills, self.till_keeper, alerts = build_treasury(ground, membership, prices)
+            metering = Metering(self.writer, prices, limits, clock, metrics, tills)
+            health = Health(self.writer, self.readers, clock, metrics)
             self.services = Services(
                 config=config,
                 clock=clock,
@@ -109,11 +101,13 @@ class Core:
                 prices=prices,
                 price_rules=PriceRules(prices, self.readers, clock),
                 access=access,
-                budgets=(budgets := Budgets(self.writer, self.readers, clock, membership, prices.canonical_provider)),
-                budget_status=BudgetStatus(budgets, self.readers, clock),
+                budgets=budgets,
+                budget_status=budget_status,
+                tills=tills,
+                alerts=alerts,
                 metering=metering,
                 batching=Batching(self.writer, metering, prices, limits, clock, metrics),
-                admission=Admission(prices, clock, metrics),
+                admission=Admission(prices, tills, clock, metrics, hub_wait_ms=config.budgets.hub_wait_ms),
                 months=Months(self.writer, metrics),
                 catalog=Catalog(self.writer, self.readers),
                 catalog_lists=CatalogLists(self.readers, clock),
@@ -127,12 +121,16 @@ class Core:
                 health=health,
                 sources=(sources := self._sources(config, access, clock)),
                 hub=(hub := build_hub(ground, sources)),
-                hub_sync=build_hub_sync(ground, sources, hub, health, access, prices),
+                hub_sync=(hub_sync := build_hub_sync(ground, sources, hub, health, access, Rules(prices, budgets))),
+                lending=build_lending(ground, tills, sources, hub, hub_sync),
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
-                joined=(joined := None if local_token else build_joined(ground, access, prices, membership)),
+                joined=(
+                    joined := None if local_token else build_joined(ground, access, Rules(prices, budgets), membership)
+                ),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
+            self.leasing = build_leasing(ground, tills, forwarding)
             metrics.read_link_from(self.services.link.report)
             self.stale_keys = StaleKeys(access, clock, config.sync, joined.heard if joined else self._last_heard)
             self.stale_keys.beat()
@@ -172,8 +170,11 @@ class Core:
         """Commit what was accepted and let go of the folder; False when the disk did not let that finish in time."""
         if self.services.forwarding is not None:
             self.services.forwarding.stop(timeout_s / 2)
-        if self.services.joined is not None:
-            self.services.joined.stop(1.0)
+        for road in (self.services.joined, self.leasing):
+            if road is not None:
+                road.stop(1.0)
+        self.services.alerts.stop(1.0)
+        self.till_keeper.stop(1.0)
         try:
             flush = self.services.access.flush_last_used()
             if flush is not None:
@@ -190,3 +191,15 @@ class Core:
 def _retention(config: Config, limits: TimeLimits) -> RetentionLimits:
     kept = config.retention
     return RetentionLimits(kept.events_days * DAY_MS, kept.rollups_days * DAY_MS, limits.future_ms)
+
+
+def _writer(path: Path, config: Config, clock: Clock, metrics: Metrics) -> Writer:
+    return Writer(
+        path,
+        clock,
+        metrics,
+        max_records=config.queue.max_records,
+        max_bytes=config.queue.max_bytes,
+        reserve=DiskReserve(config.data_dir, config.disk.reserve_bytes),
+        max_ledger_bytes=config.storage.max_bytes,
+    )

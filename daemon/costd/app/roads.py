@@ -8,6 +8,7 @@ from costd.clock import Clock
 from costd.config import Config
 from costd.metrics import Metrics
 from costd.services.access import Access
+from costd.services.budgets import Budgets
 from costd.services.forwarding import Forwarding
 from costd.services.health import Health
 from costd.services.hub import Hub
@@ -32,6 +33,13 @@ class Ground(NamedTuple):
     sync_readers: Readers
 
 
+class Rules(NamedTuple):
+    """What a hub's word decides at its sources: prices and budgets."""
+
+    prices: Prices
+    budgets: Budgets
+
+
 def build_hub(ground: Ground, sources: Sources | None) -> Hub | None:
     """What takes over what sources forward; None at a sidecar."""
     if sources is None:
@@ -45,13 +53,14 @@ def build_hub(ground: Ground, sources: Sources | None) -> Hub | None:
 
 
 def build_hub_sync(
-    ground: Ground, sources: Sources | None, hub: Hub | None, health: Health, access: Access, prices: Prices
+    ground: Ground, sources: Sources | None, hub: Hub | None, health: Health, access: Access, rules: Rules
 ) -> HubSync | None:
-    """What tells sources of keys, catalog and prices; None at a sidecar."""
+    """What tells sources of keys, catalog, prices and budgets; None at a sidecar."""
     if sources is None or hub is None:
         return None
     orders = {"retry": hub.retry, "drop": hub.drop}
-    return HubSync(ground.writer, ground.sync_readers, access, prices, sources, health, orders)
+    prices, budgets = rules
+    return HubSync(ground.writer, ground.sync_readers, access, prices, budgets, sources, health, orders)
 
 
 def build_forwarding(ground: Ground) -> Forwarding | None:
@@ -74,7 +83,7 @@ def build_forwarding(ground: Ground) -> Forwarding | None:
     )
 
 
-def build_joined(ground: Ground, access: Access, prices: Prices, membership: Membership) -> Joined | None:
+def build_joined(ground: Ground, access: Access, rules: Rules, membership: Membership) -> Joined | None:
     """What takes over what the hub says; None where there is none."""
     hub = ground.config.hub
     if hub.address is None:
@@ -86,7 +95,7 @@ def build_joined(ground: Ground, access: Access, prices: Prices, membership: Mem
         ground.writer,
         ground.sync_readers,
         access,
-        prices,
+        *rules,
         membership,
         lambda: SyncLink(HubDoor(ground.config)),
         name=hub.name or "",

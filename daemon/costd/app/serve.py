@@ -112,10 +112,13 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
             },
         )
         manager.ready(_status(core.services.health))
+        core.till_keeper.start()
+        core.services.alerts.start()
         if core.services.forwarding is not None:
             core.services.forwarding.start()
-        if core.services.joined is not None:
-            core.services.joined.start()
+        for road in (core.services.joined, core.leasing):
+            if road is not None:
+                road.start()
         if core.services.hub_sync is not None:
             core.services.hub_sync.start()
         # Upkeep waits for the writer; apart from it, the beat still tells of a writer that does not come back.

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import click
 
 from costd.cli import link
-from costd.cli.connection import connected
+from costd.cli.connection import Daemon, connected
 from costd.cli.moments import iso_or_none
 from costd.cli.options import Reach, daemon_options, json_option
 from costd.cli.output import print_json, print_pairs, print_table
-from costd.v1 import admin_pb2
+from costd.domain.errors import DaemonUnreachable
+from costd.v1 import admin_pb2, budget_pb2
+
+
+class _Budgets(NamedTuple):
+    """How many budgets there are, and the names of hard ones that deny calls."""
+
+    total: int
+    hard: int
+    spent: list[str]
 
 
 @click.command("status", epilog="Example: costd status --address costd.internal:7430 --ca /etc/costd/ca.pem")
@@ -22,12 +33,15 @@ def command(reach: Reach, *, as_json: bool) -> None:
     """
     with connected(reach) as daemon:
         answer: admin_pb2.StatusResponse = daemon.ask(daemon.admin.Status, admin_pb2.StatusRequest())
+        budgets = _budgets(daemon)
         is_offline = daemon.target.is_offline
     if as_json:
-        print_json(_described(answer, is_offline=is_offline))
+        print_json(
+            {**_described(answer, is_offline=is_offline), "budgets": None if budgets is None else budgets._asdict()}
+        )
         return
     road = link.pairs(answer.hub) if answer.HasField("hub") else []
-    print_pairs([*_pairs(answer, is_offline=is_offline), *road])
+    print_pairs([*_pairs(answer, is_offline=is_offline), *_budget_pairs(budgets), *road])
     if answer.providers:
         rows = [[entry.provider, entry.freshness, iso_or_none(entry.newest_ms) or "-"] for entry in answer.providers]
         print_table(["provider", "freshness", "newest record"], rows)
@@ -66,6 +80,26 @@ def _described(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> dict[st
         },
         "hub": link.described(answer.hub) if answer.HasField("hub") else None,
     }
+
+
+def _budgets(daemon: Daemon) -> _Budgets | None:
+    """What is said of budgets; None by an older daemon."""
+    try:
+        answer: budget_pb2.ListBudgetsResponse = daemon.ask(daemon.query.ListBudgets, budget_pb2.ListBudgetsRequest())
+    except DaemonUnreachable:
+        return None
+    hard = [found for found in answer.budgets if found.budget.hard]
+    # A sidecar that has a hub does not know what is left of the hub's.
+    known = [found for found in hard if found.HasField("window") and not found.window.partial]
+    spent = [found.budget.name for found in known if not found.window.available_nano_usd]
+    return _Budgets(len(answer.budgets), len(hard), spent)
+
+
+def _budget_pairs(budgets: _Budgets | None) -> list[tuple[str, str]]:
+    if budgets is None:
+        return []
+    spent = f"; spent: {', '.join(budgets.spent)}" if budgets.spent else ""
+    return [("budgets", f"{budgets.total:,}, {budgets.hard:,} of them hard{spent}" if budgets.total else "none")]
 
 
 def _pairs(answer: admin_pb2.StatusResponse, *, is_offline: bool) -> list[tuple[str, str]]:

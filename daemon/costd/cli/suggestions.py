@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import click
 from click.shell_completion import CompletionItem
 
+from costd.domain import budget
 from costd.domain.access import ROLES
 from costd.domain.series import DIMENSIONS
 
@@ -45,3 +46,5 @@ def folders(_context: click.Context, _parameter: click.Parameter, incomplete: st
 
 dimensions = comma_words(DIMENSIONS)
 roles = comma_words(ROLES)
+budget_dimensions = words((*budget.DIMENSIONS, "none"))
+budget_scopes = words([f"{dimension}=" for dimension in budget.DIMENSIONS])

@@ -51,11 +51,20 @@ class BudgetIndex:
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self._by_org: dict[int, dict[_Shape, dict[tuple[str, ...], list[Budget]]]] = {}
-        for budget in sorted(budgets, key=lambda budget: budget.id):
+        self._budgets = tuple(sorted(budgets, key=lambda budget: budget.id))
+        for budget in self._budgets:
             shape = tuple(DIMENSIONS.index(dimension) for dimension, _ in budget.scope)
             values = tuple(value for _, value in budget.scope)
             shapes = self._by_org.setdefault(budget.org_id, {})
             shapes.setdefault(shape, {}).setdefault(values, []).append(budget)
+
+    def __len__(self) -> int:
+        """How many budgets there are."""
+        return len(self._budgets)
+
+    def __iter__(self) -> Iterator[Budget]:
+        """All budgets, in the order of their ids."""
+        return iter(self._budgets)
 
     def matching(self, org_id: int, record: Dimensions) -> tuple[Match, ...]:
         """All budgets that a record of this organization falls under, once for each of its values of `each`.

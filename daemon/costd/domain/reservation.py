@@ -7,13 +7,10 @@ of each value costs more than the check. Times are milliseconds of a clock that 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: The use of money that does not expire: where there is no hub.
 NEVER_MS = 2**63 - 1
-
-#: Marks are raised in steps of this share of what is reserved, so that few calls wait for the disk.
-_MARK_FACTOR = 2
 
 SPENT = "spent"
 EXPIRED = "expired"
@@ -55,16 +52,17 @@ class Till:
         self.usable_until_ms = usable_until_ms
         self._weigh()
 
+    def raise_mark(self, mark_nano: int) -> None:
+        """Another mark is on disk, or is about to be where it is lower."""
+        self.mark_nano = mark_nano
+        self._weigh()
+
     def withdraw(self, most_nano: int = NEVER_MS) -> int:
         """Let go of money that is neither used nor reserved, at most so much; how much it is, to be given back."""
         amount = max(0, min(most_nano, self.bound_nano - self.used_nano - self.reserved_nano))
         self.bound_nano -= amount
         self._weigh()
         return amount
-
-    def wanted_mark_nano(self, amount_nano: int) -> int:
-        """The mark to persist so that `amount_nano` more can be reserved, and some calls after it."""
-        return _MARK_FACTOR * (self.reserved_nano + amount_nano)
 
     def charge(self, cost_nano: int) -> None:
         """What was recorded, reserved or not; below zero for a correction that lowers it."""
@@ -75,6 +73,13 @@ class Till:
         """What is used, as the hub has it up to its watermark, and what was recorded beyond it."""
         self.used_nano = spent_nano + unforwarded_nano
         self._weigh()
+
+    def cap_ghost(self) -> None:
+        """A former process had no more reserved than is left; what it reserved beyond has been settled since."""
+        excess = self.ghost_nano - max(0, self.bound_nano - self.used_nano)
+        if excess > 0:
+            self.ghost_nano -= excess
+            self.reserved_nano -= excess
 
     def let_ghost_go(self) -> None:
         """The time to live of what a former process reserved has passed."""
@@ -99,11 +104,12 @@ class Till:
 
 
 class Reservation(NamedTuple):
-    """So much in each of these windows, until then."""
+    """So much in each of these windows, until then; `said` is whatever its maker wants to remember with it."""
 
     amount_nano: int
     tills: Sequence[Till]
     expires_ms: int
+    said: Any = None
 
 
 class Shortage(NamedTuple):
@@ -127,7 +133,9 @@ class Reservations:
         """A reservation that is neither settled, released nor expired."""
         return self._open.get(name)
 
-    def reserve(self, name: Hashable, tills: Sequence[Till], amount_nano: int, now_ms: int) -> Shortage | None:
+    def reserve(
+        self, name: Hashable, tills: Sequence[Till], amount_nano: int, now_ms: int, said: object = None
+    ) -> Shortage | None:
         """Reserve in all windows and return None, or in none and return the first that has too little.
 
         The caller has looked `name` up: the same call asked again gets its first answer.
@@ -139,7 +147,7 @@ class Reservations:
                 return Shortage(till, reason)
         for till in tills:
             till.reserved_nano += amount_nano
-        self._open[name] = Reservation(amount_nano, tills, now_ms + self._ttl_ms)
+        self._open[name] = Reservation(amount_nano, tills, now_ms + self._ttl_ms, said)
         return None
 
     def settle(self, name: Hashable, tills: Sequence[Till], cost_nano: int) -> bool:
@@ -161,11 +169,11 @@ class Reservations:
             till.release(reservation.amount_nano)
         return True
 
-    def expire(self, now_ms: int) -> int:
-        """Let go of those whose time to live has passed; how many they were."""
-        expired = []
+    def expire(self, now_ms: int, most: int = NEVER_MS) -> int:
+        """Let go of those whose time to live has passed, the oldest first and at most so many; how many they were."""
+        expired: list[Hashable] = []
         for name, reservation in self._open.items():
-            if reservation.expires_ms > now_ms:
+            if reservation.expires_ms > now_ms or len(expired) >= most:
                 break
             expired.append(name)
         for name in expired:

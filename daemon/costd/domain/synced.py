@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from costd.domain.budget import Budget
 from costd.domain.price_rule import PriceRule
 
 
@@ -18,6 +19,7 @@ class Versions(NamedTuple):
     catalog: int = 0
     prices: int = 0
     quarantine: int = 0
+    budgets: int = 0
 
 
 class Standing(NamedTuple):
@@ -83,6 +85,15 @@ class SyncedPrices(NamedTuple):
     tables: Sequence[SyncedTable]
 
 
+class SyncedBudget(NamedTuple):
+    """A budget of the hub's. The budget's own `org_id` says nothing."""
+
+    organization: str
+    budget: Budget
+    created_ms: int
+    updated_ms: int
+
+
 class Outcome(NamedTuple):
     """What became of records that were set aside: "held", "applied" or "dropped".
 
@@ -97,7 +108,8 @@ class News(NamedTuple):
     """What a hub tells a source. With `more` it goes on in the next message, and the versions do not count yet.
 
     With `all_keys` the keys of this message and of those it goes on in are all there are. `quarantine` is what became
-    of records that were set aside, by the hub's ids of them.
+    of records that were set aside, by the hub's ids of them. `budgets` are all there are, None where they are as
+    before; `unread_budgets` says of others why they cannot be used here.
     """
 
     hub_epoch: bytes
@@ -111,12 +123,15 @@ class News(NamedTuple):
     catalog: Sequence[SyncedItem] = ()
     prices: SyncedPrices | None = None
     quarantine: Mapping[str, Outcome] = {}
+    budgets: Sequence[SyncedBudget] | None = None
+    unread_budgets: Sequence[str] = ()
     more: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing but that the hub is there."""
-        return not (self.all_keys or self.keys or self.catalog or self.prices or self.quarantine or self.more)
+        said = self.all_keys or self.keys or self.catalog or self.prices or self.quarantine or self.more
+        return not said and self.budgets is None
 
 
 class Upward(NamedTuple):

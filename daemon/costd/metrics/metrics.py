@@ -13,6 +13,16 @@ from costd import __version__
 from costd.domain.errors import CostdError
 from costd.domain.link import LinkReport
 from costd.domain.rollup import AdjustmentCounts, LabelledLatencies, LabelledTotals, Sums
+from costd.metrics.budgets import (
+    NO_BUDGETS,
+    AlertReadings,
+    BudgetMetrics,
+    BudgetReadings,
+    ReservationReadings,
+    alert_gauges,
+    expose,
+    reservation_families,
+)
 from costd.metrics.counters import Counter, Histogram, MoneyCounter
 from costd.metrics.forwarding import ForwardingMetrics, HubMetrics
 from costd.metrics.gauges import Readings, gauges
@@ -32,11 +42,13 @@ class Metrics(Collector):
         self._link: Callable[[], LinkReport | None] = _nothing
         self._sources: Callable[[], Sequence[SourceReading]] = tuple
         self._price_version: Callable[[], str] = str
+        self._budgets: Callable[[], BudgetReadings] = _no_budgets
+        self._reservations: Callable[[], ReservationReadings] = _no_reservations
+        self._alerts: Callable[[], AlertReadings] = _no_alerts
         self._usage = UsageByLabels(labels, max_series)
         self._accepted = Counter("costd_records_accepted", "Records written, by door.", ("door",))
         self._duplicate = Counter("costd_records_duplicate", "Records that were already held, by door.", ("door",))
         self._rejected = Counter("costd_records_rejected", "Records refused.", ("door", "reason"))
-        self._preflights = Counter("costd_preflights", "Preflights answered.", ("decision",))
         self._unmapped = Counter(
             "costd_unmapped_tiers", "Records with a service tier that no price knows, priced at standard."
         )
@@ -53,6 +65,7 @@ class Metrics(Collector):
         self._commit_records = Histogram("costd_commit_records", "Records in a transaction.", _COMMIT_RECORDS)
         self.forwarding = ForwardingMetrics()
         self.hub = HubMetrics()
+        self.budgets = BudgetMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -123,10 +136,6 @@ class Metrics(Collector):
         """Records were refused."""
         self._rejected.add((door, reason), count)
 
-    def preflight(self, decision: str) -> None:
-        """A preflight was answered: "allow" or the reason it was denied for."""
-        self._preflights.add((decision,), 1)
-
     def unmapped_tier(self) -> None:
         """A provider named a service tier that no price knows."""
         self._unmapped.add((), 1)
@@ -145,13 +154,28 @@ class Metrics(Collector):
         """Ask `sources` for the sources of this hub at every scrape."""
         self._sources = sources
 
+    def read_budgets_from(
+        self,
+        budgets: Callable[[], BudgetReadings],
+        reservations: Callable[[], ReservationReadings],
+    ) -> None:
+        """Ask these for budgets and for what calls have reserved of them, at every scrape."""
+        self._budgets, self._reservations = budgets, reservations
+
+    def read_alerts_from(self, alerts: Callable[[], AlertReadings]) -> None:
+        """Ask `alerts` for what waits to be delivered, at every scrape."""
+        self._alerts = alerts
+
     def read_price_version_from(self, version: Callable[[], str]) -> None:
         """Ask `version` for the version of the price list at every scrape."""
         self._price_version = version
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format."""
-        return b"".join([*self._usage.expose(), generate_latest(self._registry)])
+        budgets = NO_BUDGETS
+        with contextlib.suppress(CostdError):
+            budgets = self._budgets()
+        return b"".join([*self._usage.expose(), *expose(budgets), generate_latest(self._registry)])
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of the process, as they are now."""
@@ -160,12 +184,18 @@ class Metrics(Collector):
                 yield held.family()
         yield from self.forwarding.families()
         yield from self.hub.families()
+        yield from self.budgets.families()
+        yield from reservation_families(self._reservations())
         build = GaugeMetricFamily("costd_build_info", "1, with what runs.", labels=("version", "prices"))
         build.add_metric((__version__, self._price_version()), 1)
         yield build
         if self._readings is not None:
             yield from gauges(self._readings())
         yield from self._road()
+        alerts = _no_alerts()
+        with contextlib.suppress(CostdError):
+            alerts = self._alerts()
+        yield from alert_gauges(alerts)
 
     def _road(self) -> Iterator[Metric]:
         link: LinkReport | None = None
@@ -179,3 +209,15 @@ class Metrics(Collector):
 
 def _nothing() -> None:
     return None
+
+
+def _no_budgets() -> BudgetReadings:
+    return NO_BUDGETS
+
+
+def _no_reservations() -> ReservationReadings:
+    return ReservationReadings(0, 0, 0)
+
+
+def _no_alerts() -> AlertReadings:
+    return AlertReadings({}, None)

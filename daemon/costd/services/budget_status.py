@@ -6,7 +6,7 @@ together they are those of one moment where nothing is recorded in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from costd.clock import Clock
@@ -30,8 +30,8 @@ MAX_WINDOWS = 1_000
 DEFAULT_WINDOWS = 20
 DEFAULT_HISTORY = 100
 
-#: What is reserved in the windows of a budget, by its id.
-Reserved = Callable[[str], Mapping[WindowKey, int]]
+#: What calls under way have reserved in a window, in nano-USD.
+Reserved = Callable[[WindowKey], int]
 
 
 class BudgetStanding(NamedTuple):
@@ -57,11 +57,11 @@ class BudgetStatus:
         self._budgets = budgets
         self._readers = readers
         self._clock = clock
-        self._reserved: Reserved = lambda _: {}
+        self._reserved: Reserved = lambda _: 0
         self._burn: Callable[[WindowKey], Pace | None] = lambda _: None
 
     def read_reserved_from(self, reserved: Reserved) -> None:
-        """Say what is reserved in a budget's windows."""
+        """Say what is reserved in a window."""
         self._reserved = reserved
 
     def read_burn_from(self, burn: Callable[[WindowKey], Pace | None]) -> None:
@@ -81,7 +81,8 @@ class BudgetStatus:
             raise Invalid("value", "may be named of a budget that is for each of something; this one is for all")
         check_string(value, "value")
         now_ms = self._clock.now_ms()
-        window = held.budget.windows().at(now_ms)
+        if (window := _present(held.budget, now_ms)) is None:
+            return BudgetStanding(held, [], 0)
         key = WindowKey(held.budget.id, held.budget.revision, value, window.start_ms)
         return BudgetStanding(held, self._stand(held, window, [key], now_ms), 1)
 
@@ -89,9 +90,9 @@ class BudgetStatus:
         """The organization's budgets by name, each with its fullest window."""
         return [self._standing(held, 1) for held in self._budgets.all(caller)]
 
-    def everybodys(self, limit: int = 1) -> list[BudgetStanding]:
-        """The budgets in force of all organizations, each with its fullest windows: for metrics and alerts."""
-        return [self._standing(held, limit) for held in self._budgets.all_in_force()]
+    def standing_of(self, held: StoredBudget, limit: int) -> BudgetStanding:
+        """How any budget stands, with its fullest windows: for metrics and alerts."""
+        return self._standing(held, limit)
 
     def history(self, caller: Caller, wanted: str, limit: int = 0) -> BudgetHistory:
         """What became of a budget, by its id or name, one that was removed by its id. Raises NotFound."""
@@ -106,23 +107,23 @@ class BudgetStatus:
 
     def _standing(self, held: StoredBudget, limit: int) -> BudgetStanding:
         budget, now_ms = held.budget, self._clock.now_ms()
-        window = budget.windows().at(now_ms)
-        reserved = {key for key in self._reserved(budget.id) if key.start_ms == window.start_ms}
+        if (window := _present(budget, now_ms)) is None:
+            return BudgetStanding(held, [], 0)
         with self._readers.snapshot() as connection:
             place = (connection, budget.id, budget.revision, window.start_ms)
             keys = store.fullest(*place, limit)
             count = store.count_windows(*place)
         if not budget.each:
             keys, count = [WindowKey(budget.id, budget.revision, "", window.start_ms)], 1
-        found = self._stand(held, window, {*keys, *reserved}, now_ms)
-        return BudgetStanding(held, found[:limit], max(count, len(found)))
+        return BudgetStanding(held, self._stand(held, window, keys, now_ms), count)
 
     def _stand(
         self, held: StoredBudget, window: Window, keys: Collection[WindowKey], now_ms: int
     ) -> list[WindowStanding]:
         """These windows of one period, the fullest first."""
         budget = held.budget
-        reserved = self._reserved(budget.id)
+        # Before what is settled: what is recorded this very moment may be counted twice, and is never left out.
+        reserved = {key: self._reserved(key) for key in keys}
         before = _window_before(budget, window)
         earlier = {key: key._replace(start_ms=before.start_ms) for key in keys} if before is not None else {}
         with self._readers.snapshot() as connection:
@@ -131,7 +132,7 @@ class BudgetStatus:
         found = []
         for key in keys:
             row = rows.get(key) or WindowRows(key, window.end_ms, 0, 0, 0, ())
-            plain = self._figures(held, row, budget.amount_nano, reserved.get(key, 0))
+            plain = self._figures(held, row, budget.amount_nano, reserved[key])
             past = rows_before.get(earlier[key]) if earlier else None
             before_nano = None if past is None else self._figures(held, past, 0, 0).settled_nano
             pace = forecast.pace_of(budget.period, window, plain.settled_nano, before_nano, now_ms)
@@ -165,6 +166,14 @@ def _own_share(row: WindowRows, window: Window, limit_nano: int, reserved_nano: 
     idle_nano = max(0, bound_nano - own_nano - reserved_nano)
     plain = stand(row.key, window, limit_nano, own_nano, reserved_nano + idle_nano, ())
     return plain._replace(reserved_nano=reserved_nano, is_partial=True)
+
+
+def _present(budget: Budget, now_ms: int) -> Window | None:
+    """The present window; None where this machine does not know the time zone that a hub has."""
+    try:
+        return budget.windows().at(now_ms)
+    except Invalid:
+        return None
 
 
 def _window_before(budget: Budget, window: Window) -> Window | None:

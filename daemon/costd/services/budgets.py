@@ -19,9 +19,11 @@ from costd.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from costd.domain.ids import public_id
 from costd.domain.money import usd_text
 from costd.domain.series import TAG_SEPARATOR
+from costd.domain.window import MONTH
 from costd.services.membership import Membership
 from costd.store import budgets as store
-from costd.store.budgets import HUB, StoredBudget, StoredChange
+from costd.store.budget_history import Before, read_before, settle_before
+from costd.store.budgets import HUB, NOT_COUNTED, StoredBudget, StoredChange
 from costd.store.commit import Change, Commit
 from costd.store.keys import append_audit
 from costd.store.orgs import org_name
@@ -70,9 +72,35 @@ class Budgets:
         self._origin = HUB if membership.address else ""
         self._setting = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
+        self._settle_origins()
         with readers.snapshot() as connection:
             self.version = store.read_version(connection)
             self._place(store.load_budgets(connection))
+
+    def _settle_origins(self) -> None:
+        """A hub was joined or left: note which budgets are charged no more, and count anew those that are again."""
+        other = "" if self._origin else HUB
+        with self._readers.snapshot() as connection:
+            known = store.load_budgets(connection)
+        if any(held.origin == other and held.known_seq != NOT_COUNTED for held in known):
+            self._writer.submit(Change(lambda commit: store.suspend(commit, other))).wait(WRITE_TIMEOUT_S)
+        for held in known:
+            if held.origin == self._origin and held.known_seq == NOT_COUNTED:
+                self._writer.submit(Change(self._return_of(held.budget))).wait(WRITE_TIMEOUT_S)
+
+    def _return_of(self, budget: Budget) -> Callable[[Commit], None]:
+        """What brings a budget in force again: the hub knows itself what was spent of its own."""
+        if self._origin == HUB:
+            return lambda commit: store.begin_anew(commit, budget.id)
+        try:
+            before = self._read_before(budget, self._clock.now_ms())
+        except Invalid:  # this machine does not know its time zone, and the tills say so
+            return lambda _: None
+        return lambda commit: _count_anew(commit, before)
+
+    def _read_before(self, budget: Budget, now_ms: int) -> Before:
+        with self._readers.snapshot(unbounded=True) as connection:
+            return read_before(connection, budget, now_ms)
 
     # -- for those who heed them ---------------------------------------------------------------------------------------
 
@@ -85,6 +113,11 @@ class Budgets:
         """The budget with this id as it is in force; None where it is not."""
         held = self._known.by_id.get(budget_id)
         return held.budget if held is not None and held.origin == self._origin else None
+
+    def known_seq(self, budget_id: str) -> int:
+        """The ledger's last number when the present revision of a budget came to be known here."""
+        held = self._known.by_id.get(budget_id)
+        return held.known_seq if held is not None else 0
 
     def all_in_force(self) -> list[StoredBudget]:
         """The budgets in force of all organizations, by name."""
@@ -120,6 +153,21 @@ class Budgets:
         """The organization's budgets in force, by name."""
         caller.require("read")
         return self.of_orgs({caller.org_id})
+
+    def month_limit_nano(self, caller: Caller, provider: str) -> int | None:
+        """How much the whole organization may spend in a calendar month, or may with one provider; None: any amount.
+
+        The lowest amount of the budgets that say just that, whatever their time zone.
+        """
+        wanted = "provider" if provider else "org"
+        amounts = [
+            held.budget.amount_nano
+            for held in self.all(caller)
+            if (held.budget.period, held.budget.anchor_day, held.budget.each) == (MONTH, 1, "")
+            and [dimension for dimension, _ in held.budget.scope] == [wanted]
+            and (not provider or held.budget.scope[0][1] == provider)
+        ]
+        return min(amounts, default=None)
 
     def get(self, caller: Caller, wanted: str) -> StoredBudget:
         """One of them, by its id or its name. Raises NotFound."""
@@ -231,8 +279,10 @@ class Budgets:
         is_new_revision = held is None or held.budget.revision != budget.revision
         if held is None:
             budget = budget._replace(id=public_id(now_ms))
+        before = None
         if is_new_revision:
             budget = budget._replace(since_ms=now_ms)
+            before = self._read_before(budget, now_ms)
 
         def apply(commit: Commit) -> _Done:
             if held is not None:
@@ -240,14 +290,16 @@ class Budgets:
             elif store.budget_named(commit.connection, budget.org_id, budget.name, "") is not None:
                 raise _changed_meanwhile(budget.name)
             stored = StoredBudget(
-                budget,
+                budget._replace(since_ms=commit.now_ms) if is_new_revision else budget,
                 org_name(commit.connection, budget.org_id),
                 commit.now_ms if held is None else held.created_ms,
                 commit.now_ms,
-                known_seq=commit.next_seq - 1 if held is None or is_new_revision else held.known_seq,
+                known_seq=0 if held is None else held.known_seq,
             )
             action = store.CREATED if held is None else store.CHANGED
             store.put_budget(commit, stored, caller.key_id, action)
+            if before is not None:
+                _count_anew(commit, before)
             append_audit(commit, budget.org_id, caller.key_id, f"budget.{action}", budget.id, _audited(budget))
             return _Done(stored, store.next_version(commit))
 
@@ -264,9 +316,16 @@ class Budgets:
         return done.held
 
 
+def _count_anew(commit: Commit, before: Before) -> None:
+    """Let a budget's windows begin with what was recorded before, this commit's records included."""
+    settle_before(commit, before)
+    store.known_from_here(commit, before.budget.id)
+
+
 def _check_same(commit: Commit, held: StoredBudget) -> None:
     """Raise Conflict where a budget is another than it was when the change was prepared."""
-    if store.find_budget(commit.connection, held.budget.id) != held:
+    found = store.find_budget(commit.connection, held.budget.id)
+    if found is None or (found.budget, found.updated_ms, found.removed_ms) != (held.budget, held.updated_ms, None):
         raise _changed_meanwhile(held.budget.name)
 
 

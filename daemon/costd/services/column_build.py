@@ -229,6 +229,7 @@ class ColumnBuild:
             refused=[self._refused[record] for record in sorted(self._refused)],
             door=self._door,
             history=batch.history,
+            charged_ms=self._tools.metering.charged_column(self._caller.org_id, ids),
         )
 
     def _fingerprints(self, kept: Sequence[int]) -> list[bytes]:

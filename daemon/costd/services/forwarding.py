@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from costd import __version__
 from costd.clock import Clock
-from costd.domain.forwarding import FORMAT, MAX_SKEW_MS, Hello, Resume, Welcome
+from costd.domain.forwarding import FORMAT, MAX_SKEW_MS, Hello, Lost, Resume, Stand, Welcome
 from costd.domain.link import AWAY, CONNECTED, REFUSED, LinkBroken, LinkReport
 from costd.services.attempts import Attempts
 from costd.services.journey import Journey, Road, waiting_of
@@ -52,8 +52,14 @@ class Forwarding:
         self._metrics = metrics
         self._make_road = road
         self._name = name
-        self._incarnation = os.urandom(16)
+        #: Of this process: 16 random bytes.
+        self.incarnation = os.urandom(16)
         self._greeted = b""
+        #: Why a new epoch is to begin, "" where none is.
+        self._renewal = ("", False)
+        #: The epoch that the hub and this process have agreed on, b"" while they have not.
+        self._agreed = b""
+        self._turning: Callable[[bool], object] = bool
         self._awake = threading.Event()
         self._watchers: list[Callable[[bool], None]] = []
         self._journey: Journey | None = None
@@ -143,6 +149,31 @@ class Forwarding:
         finally:
             forget()
 
+    @property
+    def epoch(self) -> bytes:
+        """The present epoch of the sequence, once the hub and this process have agreed on it; b"" before."""
+        return self._agreed
+
+    @property
+    def stand(self) -> Stand:
+        """Where this end stands."""
+        return self._outbox.stand
+
+    def tell_turn(self, callback: Callable[[bool], object]) -> None:
+        """Call `callback` before a new epoch begins, with whether this ledger alone goes on with the one before it.
+
+        It does not where it may be a copy: restored from a backup, or cloned.
+        """
+        self._turning = callback
+
+    def renew(self, reason: str, *, goes_on: bool) -> None:
+        """Begin a new epoch, soon; `goes_on` as for tell_turn."""
+        self._agreed = b""
+        self._renewal = reason, goes_on
+        if (journey := self._journey) is not None:
+            journey.close()
+        self._attempts.hurry()
+
     # -- the road ----------------------------------------------------------------------------------------------------
 
     def _broke(self, broken: LinkBroken, pause_s: float) -> None:
@@ -169,6 +200,10 @@ class Forwarding:
         try:
             if self._attempts.stopping.is_set():
                 return
+            reason, goes_on = self._renewal
+            if reason:
+                self._begin_epoch(self._outbox.acknowledged, reason, None, goes_on=goes_on)
+                self._renewal = ("", False)
             hello = self._hello()
             before_s = self._clock.monotonic_s()
             welcome = journey.road.greet(hello)
@@ -177,16 +212,21 @@ class Forwarding:
             self._greeted = hello.stand.epoch
             if going_on.new_epoch:
                 _log_new_epoch(going_on)
-                self._outbox.begin_epoch(going_on.after, going_on.new_epoch, going_on.lost)
+                self._begin_epoch(going_on.after, going_on.new_epoch, going_on.lost, goes_on=going_on.hub_went_back)
                 return
             self._arrive(welcome, skew_ms)
             journey.go(going_on.after, min(FORMAT, welcome.form), self._attempts.stopping, self._awake)
         except DamagedSeal:
             reason = "a sealed batch is not what it was: the disk has changed it"
-            self._outbox.begin_epoch(self._outbox.acknowledged, reason, None)
+            self._begin_epoch(self._outbox.acknowledged, reason, None, goes_on=True)
         finally:
             journey.close()
             self._journey = None
+
+    def _begin_epoch(self, after: int, reason: str, lost: Lost | None, *, goes_on: bool) -> None:
+        self._agreed = b""
+        self._turning(goes_on)
+        self._outbox.begin_epoch(after, reason, lost)
 
     def _hello(self) -> Hello:
         stand = self._outbox.stand
@@ -197,7 +237,7 @@ class Forwarding:
             self._name,
             self._clock.now_ms(),
             stand,
-            self._incarnation,
+            self.incarnation,
             self._greeted == stand.epoch,
             waiting_of(self._outbox, self._clock),
         )
@@ -205,6 +245,7 @@ class Forwarding:
     def _arrive(self, welcome: Welcome, skew_ms: int) -> None:
         if abs(skew_ms) > MAX_SKEW_MS:
             _log.warning("this clock is %d ms behind the hub's", skew_ms, extra={"hub": self._state.address})
+        self._agreed = self._greeted
         _log.info("joined the hub", extra={"hub": self._state.address, "source": welcome.source})
         self._tell(
             state=CONNECTED,

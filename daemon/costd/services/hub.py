@@ -37,7 +37,16 @@ _FULL_QUEUE_S = 0.02
 #: Batches between two prunings of a source's seals.
 _PRUNE_EVERY = 64
 
+#: A process whose road another one has taken over speaks up within this, if it is still there: it says something every
+#: other second, is told to come back, and then turns out to be one of two.
+CONTEST_S = 10.0
+
 _WENT_BACK = "this ledger lacks what it had acknowledged: it was restored from a backup"
+
+#: What a process is to an epoch of its source's sequence.
+SOLE = "sole"
+CONTESTED = "contested"
+OPEN = "open"
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +57,7 @@ class Connection:
     def __init__(self, source: KnownSource, hello: Hello, since_ms: int) -> None:
         self.source = source
         self.epoch = hello.stand.epoch
+        self.incarnation = hello.incarnation
         self.since_ms = since_ms
         self.waiting = hello.waiting
         self.batches = 0
@@ -71,6 +81,10 @@ class Hub:
         self._turns = threading.Semaphore(TURNS)
         self._lock = threading.Lock()
         self._connections: dict[tuple[int, bytes], Connection] = {}
+        #: By source and epoch: when a process was last driven off the road that another one took, and of which two are
+        #: known to be there.
+        self._driven_off: dict[tuple[int, bytes], float] = {}
+        self._contested: set[tuple[int, bytes]] = set()
 
     def stop(self) -> None:
         """Take nothing more; each source hears of it with its next message, which comes within seconds."""
@@ -103,12 +117,32 @@ class Hub:
         meeting = Change(lambda commit: self._meet(commit, source, hello), bounded=False)
         welcome: Welcome = self._writer.submit(meeting).wait(WRITE_TIMEOUT_S)
         with self._lock:
-            earlier = self._connections.get((source.id, connection.epoch))
+            at = source.id, connection.epoch
+            earlier = self._connections.get(at)
             if earlier is not None:
                 earlier.is_current = False
-            self._connections[source.id, connection.epoch] = connection
+                if earlier.incarnation != connection.incarnation:
+                    self._driven_off[at] = self._clock.monotonic_s()
+            if welcome.new_epoch:
+                self._contested.add(at)
+            self._connections[at] = connection
         _log_meeting(source, hello, welcome)
         return connection, welcome
+
+    def claim(self, source_id: int, epoch: bytes, incarnation: bytes) -> str:
+        """Whether a process of a source has an epoch to itself: SOLE, or CONTESTED for good, or OPEN for now."""
+        at = source_id, epoch
+        with self._lock:
+            if at in self._contested:
+                return CONTESTED
+            connection = self._connections.get(at)
+            if connection is not None and connection.incarnation != incarnation:
+                return OPEN
+            since_s = self._driven_off.get(at)
+            if since_s is not None and self._clock.monotonic_s() - since_s < CONTEST_S:
+                return OPEN
+            self._driven_off.pop(at, None)
+        return SOLE
 
     def disconnect(self, connection: Connection) -> None:
         """A source's stream has ended."""

@@ -18,6 +18,7 @@ from costd.domain.synced import (
     News,
     Outcome,
     Standing,
+    SyncedBudget,
     SyncedItem,
     SyncedKey,
     SyncedPrices,
@@ -27,6 +28,7 @@ from costd.domain.synced import (
     Versions,
 )
 from costd.services.access import Access
+from costd.services.budgets import Budgets
 from costd.services.health import Health
 from costd.services.prices import Prices
 from costd.services.sources import Sources
@@ -74,6 +76,7 @@ class HubSync:
         readers: Readers,
         access: Access,
         prices: Prices,
+        budgets: Budgets,
         sources: Sources,
         health: Health,
         orders: Mapping[str, Callable[[str, str], object]],
@@ -87,22 +90,29 @@ class HubSync:
         self.clock = access.clock
         self.access = access
         self.prices = prices
+        self.budgets = budgets
         self.sources = sources
         self.orders = orders
         self._health = health
         self._streams: set[SourceStream] = set()
         self._lock = threading.Lock()
         self._looking = threading.Lock()
-        self._seen_commits = -1
+        self._seen = (-1, 0, 0)
         self._next_catalog_s = 0.0
         self.current = Current(b"", Versions())
         self.is_stopping = False
+        self._epoch_watcher: Callable[[bytes], object] = bool
         self.look()
         self._thread = threading.Thread(target=self._watch, name="costd-sync", daemon=True)
 
     def start(self) -> None:
         """Begin to look for changes, until the daemon stops."""
         self._thread.start()
+
+    def watch_epoch(self, callback: Callable[[bytes], object]) -> None:
+        """Call `callback` with the hub's epoch, now and whenever it is another: this ledger went back in time."""
+        self._epoch_watcher = callback
+        callback(self.current.epoch)
 
     def follow(self, caller: Caller, upward: Iterator[Upward]) -> Iterator[News]:
         """Tell a source what is news to it, for as long as it listens; raises what ends that.
@@ -128,19 +138,20 @@ class HubSync:
     def look(self) -> None:
         """See how new everything is, and wake the streams where something is newer."""
         with self._looking:
-            commits, revision = self.writer.commits, self.prices.state.revision
-            if (commits, revision) == (self._seen_commits, self.current.versions.prices):
+            seen = self.writer.commits, self.prices.state.revision, self.budgets.version
+            if seen == self._seen:
                 return
             with self.readers.snapshot() as connection:
                 state = read_hub_state(connection)
                 assert state is not None, "a hub has its state from its first start"
-                # What is priced by is what is in memory: it follows the disk by a moment.
-                versions = synced_news.read_versions(connection, state)._replace(prices=revision)
-            self._seen_commits = commits
+                # What is told of prices and budgets is what is in memory: it follows the disk by a moment.
+                versions = synced_news.read_versions(connection, state)._replace(prices=seen[1], budgets=seen[2])
+            self._seen = seen
             found = self._paced(Current(state.epoch, versions))
             if found == self.current:
                 return
             self.current = found
+        self._epoch_watcher(found.epoch)
         self.wake_all()
 
     def _paced(self, found: Current) -> Current:
@@ -149,7 +160,7 @@ class HubSync:
         if found.epoch != before.epoch or found.versions.catalog == before.versions.catalog:
             return found
         if now_s < self._next_catalog_s:
-            self._seen_commits = -1  # so that it is looked at again
+            self._seen = (-1, 0, 0)  # so that it is looked at again
             return found._replace(versions=found.versions._replace(catalog=before.versions.catalog))
         self._next_catalog_s = now_s + CATALOG_EVERY_S
         return found
@@ -316,7 +327,11 @@ class SourceStream:
                     yield held._replace(more=True)
                 held = held._replace(keys=page.keys, catalog=page.items)
         prices = self._prices(current.versions.prices)
-        held = held._replace(prices=prices, quarantine=self._outcomes(current.versions.quarantine))
+        held = held._replace(
+            prices=prices,
+            quarantine=self._outcomes(current.versions.quarantine),
+            budgets=self._budgets(current.versions.budgets),
+        )
         if prices is not None:
             held = held._replace(versions=held.versions._replace(prices=prices.revision))
         self._told = Current(current.epoch, held.versions)
@@ -361,6 +376,15 @@ class SourceStream:
         ]
         self._tables = {table.digest for table in held}
         return SyncedPrices(state.revision, rules, tables)
+
+    def _budgets(self, version: int) -> list[SyncedBudget] | None:
+        """The budgets of the source's organizations, None where it has them."""
+        if version == self._told.versions.budgets and not self._is_whole:
+            return None
+        return [
+            SyncedBudget(held.organization, held.budget, held.created_ms, held.updated_ms)
+            for held in self._hub.budgets.of_orgs(self._orgs)
+        ]
 
     def _outcomes(self, version: int) -> dict[str, Outcome]:
         told = 0 if self._is_whole else self._told.versions.quarantine

@@ -7,18 +7,20 @@ disk before it takes effect, and stays in effect while the hub is away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from costd.domain.link import LinkBroken
 from costd.domain.synced import News, SyncedPrices, SyncedTable, Upward
 from costd.services.access import Access
 from costd.services.attempts import Attempts
+from costd.services.budgets import Budgets
 from costd.services.membership import Membership
 from costd.services.price_checks import check_synced
 from costd.services.prices import Prices
 from costd.services.telling import Telling
 from costd.store import synced
+from costd.store.budgets import StoredBudget, store_copies
 from costd.store.commit import Change, Commit
 from costd.store.hub_link import meet_hub, read_link
 from costd.store.keys import StoredKey
@@ -53,10 +55,11 @@ class SyncRoad(Protocol):
 
 
 class _Copied(NamedTuple):
-    """What a message has changed: keys as they are now, and the prices, None where they are the same."""
+    """What a message has changed: keys as they are now; prices and budgets, None where they are the same."""
 
     keys: list[StoredKey]
     prices: PriceState | None
+    budgets: list[StoredBudget] | None
 
 
 class Joined:
@@ -68,6 +71,7 @@ class Joined:
         readers: Readers,
         access: Access,
         prices: Prices,
+        budgets: Budgets,
         membership: Membership,
         road: Callable[[], SyncRoad],
         *,
@@ -79,6 +83,7 @@ class Joined:
         self._clock = access.clock
         self._access = access
         self._prices = prices
+        self._budgets = budgets
         self._membership = membership
         self._make_road = road
         self._name = name
@@ -179,6 +184,8 @@ class Joined:
 
     def _checked(self, news: News) -> News:
         """The news, without what this release cannot price by: a wrong price is worse than that of another list."""
+        for reason in news.unread_budgets:
+            _log.error("a budget of the hub's cannot be heeded here, and limits nothing here: %s", reason)
         if news.prices is None:
             return news
         sound: list[SyncedTable] = []
@@ -199,14 +206,28 @@ class Joined:
         if news.prices is not None:
             store_prices(commit, news.prices, orgs, self._prices.installed)
             prices = self._prices.read_state(commit)
+        copies = None if news.budgets is None else store_copies(commit, _placed(news, orgs))
         if not news.more:
             if news.all_keys:
                 keys += synced.forget_other_keys(commit, self._ids or ())
             synced.store_versions(commit, news.hub_epoch, news.versions)
-        return _Copied(keys, prices)
+        return _Copied(keys, prices, copies)
 
     def _use(self, copied: _Copied) -> None:
         for key in copied.keys:
             self._access.take_over(key)
         if copied.prices is not None:
             self._prices.use(copied.prices)
+        if copied.budgets is not None:
+            self._budgets.use(copied.budgets)
+
+
+def _placed(news: News, orgs: Mapping[str, int]) -> list[StoredBudget]:
+    """The hub's budgets, with the numbers that their organizations have here."""
+    return [
+        StoredBudget(
+            each.budget._replace(org_id=orgs[each.organization]), each.organization, each.created_ms, each.updated_ms
+        )
+        for each in news.budgets or ()
+        if each.organization in orgs
+    ]

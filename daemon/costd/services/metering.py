@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
@@ -22,6 +22,7 @@ from costd.store.requests import Stored, find_requests, stored_event, stored_req
 
 if TYPE_CHECKING:
     from costd.metrics import Metrics
+    from costd.services.tills import Tills
     from costd.store.ticket import Ticket
     from costd.store.writer import Writer
 
@@ -52,10 +53,12 @@ class Metering:
         limits: TimeLimits,
         clock: Clock,
         metrics: Metrics,
+        tills: Tills,
     ) -> None:
         self._writer = writer
         self._prices = prices
         self._limits = limits
+        self._tills = tills
         self._clock = clock
         self._metrics = metrics
 
@@ -111,7 +114,7 @@ class Metering:
         draft = EventDraft(
             series,
             at_ms,
-            None,
+            self.charged_at(caller.org_id, usage.request_id),
             int(count("input_tokens", 0)),
             int(count("output_tokens", 0)),
             int(count("cache_read_tokens", 0)),
@@ -128,6 +131,23 @@ class Metering:
             door,
         )
         return draft, quote
+
+    def charged_at(self, org_id: int, request_id: str | bytes) -> int | None:
+        """When a call reserved money that is still reserved: that is when budgets are charged. None: at its own time.
+
+        `request_id` is "" where it has none, and may be in its stored form.
+        """
+        if not request_id or not self._tills.open_reservations:
+            return None
+        name = stored_request_id(request_id) if isinstance(request_id, str) else request_id
+        return self._tills.reserved_at((org_id, name))
+
+    def charged_column(self, org_id: int, request_ids: Sequence[str | bytes] | None) -> Sequence[int | None]:
+        """The same of many, their ids in their stored form; empty where none of them reserved anything."""
+        if not request_ids or not self._tills.open_reservations:
+            return ()
+        charged = [self._tills.reserved_at((org_id, name)) if name else None for name in request_ids]
+        return charged if any(charged) else ()
 
     def _cost(self, usage: Usage, quote: Quote) -> tuple[int | None, int | None]:
         """The cost and where it comes from: the caller's own word wins over the list."""
@@ -153,6 +173,7 @@ class Metering:
                 self._metrics.rejected(door, reason_of(answer))
                 raise answer
             self._metrics.duplicate(door)
+            commit.named.append(key)
             return answer
 
         return self._writer.submit(Change(apply), lambda stored: _repeated_receipt(stored, usage.request_id, ()))

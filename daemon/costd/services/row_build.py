@@ -61,4 +61,5 @@ def rows_as_columns(metering: Metering, caller: Caller, rows: Rows, door: str, l
         refused=refused,
         door=door,
         history=rows.history,
+        charged_ms=[draft.charged_ms for draft in only] if any(draft.charged_ms for draft in only) else (),
     )

@@ -9,6 +9,7 @@ from costd.config import Config
 from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
+from costd.services.alerts import Alerts
 from costd.services.batching import Batching
 from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
@@ -20,6 +21,7 @@ from costd.services.health import Health
 from costd.services.hub import Hub
 from costd.services.hub_sync import HubSync
 from costd.services.joined import Joined
+from costd.services.lending import Lending
 from costd.services.link import Link
 from costd.services.metering import Metering
 from costd.services.months import Months
@@ -31,6 +33,7 @@ from costd.services.repricing import Repricing
 from costd.services.sources import Sources
 from costd.services.spending import Spending
 from costd.services.tails import Tails
+from costd.services.tills import Tills
 from costd.services.unpriced import Unpriced
 from costd.services.usage_log import UsageLog
 
@@ -47,6 +50,8 @@ class Services:
     access: Access
     budgets: Budgets
     budget_status: BudgetStatus
+    tills: Tills
+    alerts: Alerts
     metering: Metering
     batching: Batching
     admission: Admission
@@ -69,4 +74,5 @@ class Services:
     #: At a hub.
     hub: Hub | None
     hub_sync: HubSync | None
+    lending: Lending | None
     sources: Sources | None

@@ -14,6 +14,7 @@ from costd.domain.link import AWAY, CONNECTED, FORGOTTEN, NEVER
 from costd.domain.usage import check_string
 from costd.metrics.road import SourceReading
 from costd.services.access import Access, NewKey
+from costd.store.budget_rows import return_all
 from costd.store.commit import Change, Commit
 from costd.store.keys import StoredKey, append_audit, insert_key, revoke_key
 from costd.store.orgs import OWN_ORG, ensure_org, org_name
@@ -87,12 +88,17 @@ class Sources:
         self._access = access
         self._clock = clock
         self._live: Callable[[], Mapping[int, LiveSource]] = dict
+        self._forgotten: Callable[[int], object] = bool
         with readers.snapshot() as connection:
             self._by_key = {source.key_id: source for source in load_sources(connection)}
 
     def read_live_from(self, live: Callable[[], Mapping[int, LiveSource]]) -> None:
         """Take what is known of sources in memory, by their numbers, from `live`."""
         self._live = live
+
+    def tell_forgotten(self, callback: Callable[[int], object]) -> None:
+        """Call `callback` with the number of a source that is forgotten; in the writer's thread, quick."""
+        self._forgotten = callback
 
     def of(self, caller: Caller) -> KnownSource:
         """The source that the caller is. Raises Forbidden where it is none, or one that was forgotten."""
@@ -176,8 +182,8 @@ class Sources:
     def forget(self, caller: Caller, wanted: str) -> SourceReport:
         """Revoke the key of the source with this name or id, and wait for it no more; again is the same answer.
 
-        What it has brought stays. Needs an admin of the installation's own organization, and blocks. Raises Forbidden,
-        Invalid, NotFound.
+        What it has brought stays; what it held of budgets and has not spent is free again. Needs an admin of the
+        installation's own organization, and blocks. Raises Forbidden, Invalid, NotFound.
         """
         _require_own(caller)
         if not wanted:
@@ -188,6 +194,7 @@ class Sources:
             key = revoke_key(commit, source.orgs[0][0], source.key_id, caller.key_id)
             if source.forgotten_ms is None:
                 source = store_forgotten(commit, source)
+                return_all(commit, source.id)
                 told: dict[str, object] = {"name": source.name}
                 append_audit(commit, caller.org_id, caller.key_id, "source.forgotten", source.public_id, told)
             return _Changed(source, (key,))
@@ -205,6 +212,8 @@ class Sources:
         self._by_key = others | {source.key_id: source}
         for key in changed.keys:
             self._access.take_over(key)
+        if source.forgotten_ms is not None:
+            self._forgotten(source.id)
 
     def _reports(self) -> Sequence[SourceReport]:
         now_ms = self._clock.now_ms()

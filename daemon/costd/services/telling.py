@@ -104,7 +104,13 @@ class Telling:
         if link is None:
             return Upward(Standing(b"", Versions(), price_list))
         self.copy_of = link.source if link.sync_epoch else ""
-        versions = Versions(link.keys_version, link.catalog_version, link.prices_version, link.quarantine_version)
+        versions = Versions(
+            link.keys_version,
+            link.catalog_version,
+            link.prices_version,
+            link.quarantine_version,
+            link.budgets_version,
+        )
         return Upward(Standing(link.sync_epoch, versions, price_list), revocations=revocations)
 
     def _news(self) -> Upward:

@@ -29,5 +29,8 @@ class Budgeting(Protocol):
     def charge(self, commit: Commit) -> None:
         """Add what the commit charges to its windows, within its transaction."""
 
+    def abandoned(self, commit: Commit) -> None:
+        """The commit failed, and nothing of it has been: forget what was learned from it."""
+
     def charged(self, commit: Commit) -> None:
         """The commit is durable: charge and release in memory, together. Quick; must not raise."""

@@ -15,6 +15,9 @@ from costd.store.commit import Commit
 #: Where a budget is from, "" where it was made here: a copy of the hub's.
 HUB = "hub"
 
+#: The `known_seq` of a budget that is not in force, and so not charged.
+NOT_COUNTED = -1
+
 CREATED = "created"
 CHANGED = "changed"
 REMOVED = "removed"
@@ -90,9 +93,26 @@ def put_budget(commit: Commit, held: StoredBudget, actor: str, action: str) -> N
     )
 
 
-def set_known_seq(commit: Commit, budget_id: str, seq: int) -> None:
-    """Say from which number of the ledger on a budget's revision is known here."""
-    commit.connection.execute("UPDATE budget SET known_seq = ? WHERE id = ?", (seq, budget_id))
+def known_from_here(commit: Commit, budget_id: str) -> None:
+    """Let a budget's revision be known from the end of this commit on: all that is in it was recorded before."""
+    commit.at_end.append(lambda commit: _set_known(commit, "id = ?", commit.next_seq - 1, budget_id))
+
+
+def begin_anew(commit: Commit, budget_id: str) -> None:
+    """Let a copy of the hub's be charged from the end of this commit on, in windows in which nothing is yet."""
+    commit.connection.execute(
+        "UPDATE budget_window SET settled_nano = 0, credited_nano = 0 WHERE budget_id = ?", (budget_id,)
+    )
+    known_from_here(commit, budget_id)
+
+
+def suspend(commit: Commit, origin: str) -> None:
+    """Note that budgets of this origin are not in force, so that nobody counts what they would be charged with."""
+    _set_known(commit, "origin = ? AND removed_ms IS NULL", NOT_COUNTED, origin)
+
+
+def _set_known(commit: Commit, where: str, seq: int, value: str) -> None:
+    commit.connection.execute(f"UPDATE budget SET known_seq = ? WHERE {where}", (seq, value))
 
 
 def list_changes(connection: sqlite3.Connection, budget: Budget, limit: int) -> list[StoredChange]:
@@ -127,7 +147,7 @@ def next_version(commit: Commit) -> int:
 def store_copies(commit: Commit, copies: Sequence[StoredBudget]) -> list[StoredBudget]:
     """Take over the hub's budgets, which are all there are: what was copied before and is not among them is removed.
 
-    Their organizations are numbered as here. What is known here of them afterwards.
+    Their organizations are numbered as here. What is known here of them afterwards; complete once the commit is made.
     """
     before = {row[0]: row[1:] for row in commit.connection.execute("SELECT id, revision, known_seq FROM budget")}
     # All at first, so that two that have exchanged their names do not meet.
@@ -136,10 +156,12 @@ def store_copies(commit: Commit, copies: Sequence[StoredBudget]) -> list[StoredB
     )
     for copy in copies:
         revision, known_seq = before.get(copy.budget.id, (0, 0))
-        if revision != copy.budget.revision:
-            known_seq = commit.next_seq - 1
         _put(commit, _copy(copy, known_seq))
-    return copies_of_hub(commit.connection)
+        if revision != copy.budget.revision:
+            known_from_here(commit, copy.budget.id)
+    known: list[StoredBudget] = []
+    commit.at_end.append(lambda commit: known.extend(copies_of_hub(commit.connection)))
+    return known
 
 
 def copies_of_hub(connection: sqlite3.Connection) -> list[StoredBudget]:

@@ -35,6 +35,8 @@ def log_change(
 ) -> None:
     """Write down the change numbered `seq` of the thing at (organization, application, id)."""
     org_id, source_app, id_ = key
+    if "team" in values or "workspace" in values:
+        commit.catalog_said.add((kind.name, org_id, source_app, id_))
     commit.connection.execute(
         "INSERT INTO catalog_change (seq, org_id, kind, source_app, id, said, registers, at_ms) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from costd.domain.money import MOST_NANO
 from costd.domain.window_key import WindowKey
 from costd.store.commit import Commit, Holder
+from costd.store.rows import insert_rows
 
 
 class Place(NamedTuple):
@@ -41,53 +42,85 @@ class WindowCharge(NamedTuple):
     credited_nano: int
 
 
+class _Total:
+    """What a commit adds to a window: by holder, and what is credited."""
+
+    __slots__ = ("credited", "place", "settled")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.settled: dict[Holder, int] = {None: 0}
+        self.credited = 0
+
+
 def write_charges(commit: Commit, windows_of: WindowsOf) -> list[WindowCharge]:
     """Add the commit's charges to the windows that they fall under; what was added, and the totals after it.
 
     Sums stop at MOST_NANO. A window that a source's account stands in has a row of its own as well.
     """
-    settled: dict[tuple[WindowKey, Holder], int] = {}
-    credited: dict[WindowKey, int] = {}
-    places: dict[WindowKey, Place] = {}
-    for charge in commit.charges or ():
-        cost = charge.cost_nano
-        for place in windows_of(charge.series_id, charge.quarter):
-            key = place.key
-            if cost < 0 and place.end_ms <= commit.now_ms:
-                continue
-            places[key] = place
-            settled.setdefault((key, None), 0)
-            if cost < 0:
-                credited[key] = credited.get(key, 0) - cost
-            else:
-                settled[key, charge.holder] = settled.get((key, charge.holder), 0) + cost
-    return [
-        _add(commit, places[key], holder, added, credited.get(key, 0) if holder is None else 0)
-        for (key, holder), added in settled.items()
+    totals = _totals(commit, windows_of)
+    windows = [
+        (*key, total.place.end_ms, total.place.limit_nano, _capped(total.settled[None]), _capped(total.credited))
+        for key, total in totals.items()
     ]
+    accounts = [
+        (*key, *holder, _capped(added), 0, 0)
+        for key, total in totals.items()
+        for holder, added in total.settled.items()
+        if holder is not None
+    ]
+    rows = insert_rows(commit.connection, _INTO_WINDOW, 8, windows, _ADD_TO_WINDOW)
+    done = []
+    for *key, settled, credited in rows:
+        total = totals[WindowKey(*key)]
+        added = _capped(total.settled[None])
+        done.append(WindowCharge(total.place, None, added, _capped(total.credited), settled, credited))
+    for *key, source_id, epoch, settled in insert_rows(commit.connection, _INTO_ACCOUNT, 9, accounts, _ADD_TO_ACCOUNT):
+        total, holder = totals[WindowKey(*key)], (source_id, epoch)
+        done.append(WindowCharge(total.place, holder, _capped(total.settled[holder]), 0, settled, 0))
+    return done
 
 
-def _add(commit: Commit, place: Place, holder: Holder, added: int, credited: int) -> WindowCharge:
-    added, credited = min(added, MOST_NANO), min(credited, MOST_NANO)
-    if holder is None:
-        row = (*place.key, place.end_ms, place.limit_nano, added, credited)
-        totals = commit.connection.execute(_INTO_WINDOW, row).fetchone()
-        return WindowCharge(place, None, added, credited, *totals)
-    (total,) = commit.connection.execute(_INTO_ACCOUNT, (*place.key, *holder, added)).fetchone()
-    return WindowCharge(place, holder, added, 0, total, 0)
+def _totals(commit: Commit, windows_of: WindowsOf) -> dict[WindowKey, _Total]:
+    sums: dict[tuple[Holder, int, int, bool], int] = {}
+    for holder, series_id, quarter, cost in commit.charges or ():
+        at = (holder, series_id, quarter, cost < 0)
+        sums[at] = sums.get(at, 0) + cost
+    totals: dict[WindowKey, _Total] = {}
+    for (holder, series_id, quarter, lowers), nano in sums.items():
+        for place in windows_of(series_id, quarter):
+            if lowers and place.end_ms <= commit.now_ms:
+                continue
+            total = totals.get(place.key)
+            if total is None:
+                total = totals[place.key] = _Total(place)
+            if lowers:
+                total.credited -= nano
+            else:
+                total.settled[holder] = total.settled.get(holder, 0) + nano
+    return totals
+
+
+def _capped(nano: int) -> int:
+    return min(nano, MOST_NANO)
 
 
 # A sum past 64 bits becomes a float within SQLite, of which min() takes the smaller integer.
 _INTO_WINDOW = (
     "INSERT INTO budget_window (budget_id, revision, value, start_ms, end_ms, ceiling_nano, settled_nano, "
-    "credited_nano) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-    "ceiling_nano = max(ceiling_nano, excluded.ceiling_nano), "
+    "credited_nano)"
+)
+_ADD_TO_WINDOW = (
+    " ON CONFLICT DO UPDATE SET ceiling_nano = max(ceiling_nano, excluded.ceiling_nano), "
     f"settled_nano = min({MOST_NANO}, settled_nano + excluded.settled_nano), "
     f"credited_nano = min({MOST_NANO}, credited_nano + excluded.credited_nano) "
-    "RETURNING settled_nano, credited_nano"
+    "RETURNING budget_id, revision, value, start_ms, settled_nano, credited_nano"
 )
 _INTO_ACCOUNT = (
-    "INSERT INTO budget_account (budget_id, revision, value, start_ms, source_id, epoch, granted_nano, "
-    "returned_nano, settled_nano) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT DO UPDATE SET "
-    f"settled_nano = min({MOST_NANO}, settled_nano + excluded.settled_nano) RETURNING settled_nano"
+    "INSERT INTO budget_account (budget_id, revision, value, start_ms, source_id, epoch, settled_nano, granted_nano, "
+    "returned_nano)"
+)
+_ADD_TO_ACCOUNT = (
+    f" ON CONFLICT DO UPDATE SET settled_nano = min({MOST_NANO}, settled_nano + excluded.settled_nano) "
+    "RETURNING budget_id, revision, value, start_ms, source_id, epoch, settled_nano"
 )

@@ -100,6 +100,8 @@ class Commit:
         self.adjustments = AdjustmentCounts()
         self.interned: list[Series] = []
         self.newest: dict[tuple[int, str], int] = {}
+        #: What may belong elsewhere now, as (kind, organization, application or "", id) of the catalog.
+        self.catalog_said: set[tuple[str, int, str, str]] = set()
         #: The last rollup (hour, series) that is in the totals already: what is added up to it must go there as well.
         self.totalled = ledger.totalled
         #: What budgets are charged with, in the order it came; None where nothing asks for it.

@@ -70,6 +70,7 @@ def apply_said(commit: Commit, org_id: int, said: CatalogSaid) -> None:
     kind = _KINDS[said.kind]
     key = {"org_id": org_id, **({"source_app": said.source_app} if kind.has_apps else {}), kind.id_column: said.id}
     values = {kind.columns[name]: value for name, value in said.values.items() if name in kind.columns}
+    commit.catalog_said.add((kind.name, org_id, said.source_app if kind.has_apps else "", said.id))
     if kind.registers and said.registers:
         values["registered"] = 1  # type: ignore[assignment]  # the one column that is no text
     where = " AND ".join(f"{column} = ?" for column in key)

@@ -25,6 +25,7 @@ class HubLink(NamedTuple):
     catalog_version: int
     prices_version: int
     quarantine_version: int
+    budgets_version: int
 
 
 def read_link(connection: sqlite3.Connection) -> HubLink | None:

@@ -15,19 +15,24 @@ _HOUR_MS = 3_600_000
 class HubState(NamedTuple):
     """The state of a hub.
 
-    `epoch` is 16 random bytes, others once the ledger went back in time; the versions count changes of keys and of the
-    quarantine; the ids of commits received before `ids_from_ms` (UTC milliseconds) may have been forgotten.
+    `epoch` is 16 random bytes, others once the ledger went back in time; the versions count changes of keys, of the
+    quarantine and of budgets; the ids of commits received before `ids_from_ms` (UTC milliseconds) may have been
+    forgotten.
     """
 
     epoch: bytes
     keys_version: int
     quarantine_version: int
     ids_from_ms: int
+    budgets_version: int = 0
+
+
+_COLUMNS = ", ".join(HubState._fields)
 
 
 def read_hub_state(connection: sqlite3.Connection) -> HubState | None:
     """The state; None where this ledger never was a hub's."""
-    row = connection.execute("SELECT epoch, keys_version, quarantine_version, ids_from_ms FROM hub_state").fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS} FROM hub_state").fetchone()
     return None if row is None else HubState(*row)
 
 
@@ -44,9 +49,7 @@ def ensure_hub_state(commit: Commit) -> HubState:
     # A ledger that was a daemon's of its own may have deleted records already.
     (gone_before_hour,) = commit.connection.execute("SELECT complete_from_hour FROM ledger_state").fetchone()
     made = HubState(os.urandom(EPOCH_BYTES), 0, 0, gone_before_hour * _HOUR_MS)
-    commit.connection.execute(
-        "INSERT INTO hub_state (id, epoch, keys_version, quarantine_version, ids_from_ms) VALUES (1, ?, ?, ?, ?)", made
-    )
+    commit.connection.execute(f"INSERT INTO hub_state (id, {_COLUMNS}) VALUES (1, ?, ?, ?, ?, ?)", made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The check: that the database is sound and that its rollups are the sums of its events."""
+"""The check: that the database is sound, and that its rollups and budgets' windows are the sums of its events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from costd.store.budget_check import compare_windows
 from costd.store.commit import micro_units
 from costd.store.folded import compare_folded
 
@@ -45,7 +46,7 @@ class CheckReport:
 def check_ledger(connection: sqlite3.Connection) -> CheckReport:
     """Check everything, on one snapshot; reads the whole ledger. What cannot be read is a finding too."""
     findings: list[str] = []
-    for check in (_file, _references, _compare_rollups, _compare_units, _compare_totals, compare_folded, _orphans):
+    for check in _CHECKS:
         try:
             findings += check(connection)
         except sqlite3.DatabaseError as error:
@@ -145,6 +146,16 @@ def _orphans(connection: sqlite3.Connection) -> list[str]:
     return findings
 
 
+_CHECKS = (
+    _file,
+    _references,
+    _compare_rollups,
+    _compare_units,
+    _compare_totals,
+    compare_folded,
+    _orphans,
+    compare_windows,
+)
 _EVENTS = "SELECT count(*) FROM event"
 _COMPARED = "SELECT count(*) FROM rollup WHERE hour >= (SELECT complete_from_hour FROM ledger_state)"
 _EXPECTED = f"""

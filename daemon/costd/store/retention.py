@@ -1,4 +1,7 @@
-"""Retention: events, ids and rollups that have outlived their time go, in small steps, and never unforwarded."""
+"""Retention: events, ids, rollups and windows of budgets that have outlived their time go, in small steps.
+
+Nothing goes that was not forwarded.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,12 @@ class Step(NamedTuple):
 
     events: int
     rollups: int
+    windows: int
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to delete now."""
-        return not self.events and not self.rollups
+        return not any(self)
 
 
 def retain(commit: Commit, limits: RetentionLimits) -> Step:
@@ -40,10 +44,27 @@ def retain(commit: Commit, limits: RetentionLimits) -> Step:
     Events go by when they were received: their ids, which go with them, must outlast every retry. A record's time is
     at most `future_ms` past its receipt, so by then its own time is past as well.
     """
-    step = Step(_delete_events(commit, limits), _delete_rollups(commit, commit.now_ms - limits.rollups_ms))
+    oldest_ms = commit.now_ms - limits.rollups_ms
+    step = Step(_delete_events(commit, limits), _delete_rollups(commit, oldest_ms), _delete_windows(commit, oldest_ms))
     if step.done:
         _give_back(commit)
     return step
+
+
+def _delete_windows(commit: Commit, cutoff_ms: int) -> int:
+    """Delete windows of budgets that ended before, what sources held of them, and alerts about them.
+
+    So do all windows of a budget that was removed before, or of a revision that was over.
+    """
+    connection = commit.connection
+    alerts = connection.execute(_OLD_ALERTS, (cutoff_ms, STEP_ROWS)).fetchall()
+    connection.executemany("DELETE FROM alert_delivery WHERE alert_id = ?", alerts)
+    connection.executemany("DELETE FROM budget_alert WHERE id = ?", alerts)
+    old = (connection.execute(sql, (cutoff_ms, STEP_ROWS)) for sql in _OLD_WINDOWS)
+    keys = {key for rows in old for key in rows}
+    for table in ("budget_account", "budget_window"):
+        connection.executemany(f"DELETE FROM {table} WHERE {_WINDOW} = (?, ?, ?, ?)", keys)
+    return len(alerts) + len(keys)
 
 
 def _give_back(commit: Commit) -> None:
@@ -133,3 +154,19 @@ def _delete_rollups(commit: Commit, cutoff_ms: int) -> int:
             (first, STEP_ROWS),
         ).rowcount
     return deleted
+
+
+_WINDOW = "(budget_id, revision, value, start_ms)"
+_OLD_ALERTS = "SELECT id FROM budget_alert WHERE end_ms < ? LIMIT ?"
+# Three ways, by an index each: there may be millions of windows, and few of them are old.
+_OLD_WINDOWS = (
+    f"SELECT {_WINDOW[1:-1]} FROM budget_window WHERE end_ms < ? LIMIT ?",
+    (
+        "SELECT w.budget_id, w.revision, w.value, w.start_ms FROM budget b CROSS JOIN budget_window w "
+        "ON w.budget_id = b.id WHERE b.removed_ms < ? LIMIT ?"
+    ),
+    (
+        "SELECT w.budget_id, w.revision, w.value, w.start_ms FROM budget b CROSS JOIN budget_window w "
+        "ON w.budget_id = b.id AND w.revision < b.revision WHERE b.since_ms < ? LIMIT ?"
+    ),
+)

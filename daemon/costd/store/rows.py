@@ -13,19 +13,21 @@ _MAX_ROWS = 64
 
 def insert_rows(
     connection: sqlite3.Connection, into: str, width: int, rows: Sequence[Sequence[Any]], suffix: str = ""
-) -> None:
-    """Run `into VALUES (…), (…) … suffix` for `rows` of `width` columns each.
+) -> list[tuple[Any, ...]]:
+    """Run `into VALUES (…), (…) … suffix` for `rows` of `width` columns each; what they return, in any order.
 
     Rows go in groups of 64, 32, 16, … 1, so that a handful of prepared statements serve every number of rows.
     """
+    returned: list[tuple[Any, ...]] = []
     start, count = 0, len(rows)
     while start < count:
         group = _MAX_ROWS
         while group > count - start:
             group >>= 1
         chunk = rows[start : start + group]
-        connection.execute(_statement(into, width, group, suffix), tuple(chain.from_iterable(chunk)))
+        returned += connection.execute(_statement(into, width, group, suffix), tuple(chain.from_iterable(chunk)))
         start += group
+    return returned
 
 
 @lru_cache(maxsize=256)

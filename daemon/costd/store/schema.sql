@@ -594,6 +594,9 @@ CREATE TABLE budget_window (
 
 CREATE INDEX budget_window_by_end ON budget_window (end_ms);
 
+CREATE INDEX event_moved ON event (charged_ms, at_ms)
+  WHERE charged_ms IS NOT NULL AND charged_ms / 900000 <> at_ms / 900000;
+
 CREATE TABLE budget_account (
   budget_id TEXT NOT NULL REFERENCES budget (id),
   revision INTEGER NOT NULL,
@@ -620,10 +623,11 @@ CREATE TABLE budget_alert (
   org_id INTEGER NOT NULL REFERENCES org (id),
   budget_id TEXT NOT NULL REFERENCES budget (id),
   revision INTEGER NOT NULL,
+  each TEXT NOT NULL,                   -- the budget's then
   value TEXT NOT NULL,
   start_ms INTEGER NOT NULL,
   end_ms INTEGER NOT NULL,
-  threshold TEXT NOT NULL,
+  threshold TEXT NOT NULL,              -- a decimal
   kind TEXT NOT NULL CHECK (kind IN ('settled', 'forecast')),
   at_ms INTEGER NOT NULL,
   settled_nano INTEGER NOT NULL,
@@ -631,6 +635,8 @@ CREATE TABLE budget_alert (
   forecast_nano INTEGER,
   UNIQUE (budget_id, revision, value, start_ms, threshold, kind)
 ) STRICT;
+
+CREATE INDEX budget_alert_by_end ON budget_alert (end_ms);
 
 CREATE TABLE alert_delivery (
   alert_id INTEGER NOT NULL REFERENCES budget_alert (id),

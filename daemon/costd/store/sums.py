@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from costd.domain.days import DAY_MS, HOUR_MS, Span
 from costd.domain.money import NANO_PER_USD
+from costd.domain.series import TAG_SEPARATOR
 from costd.domain.spend import Spend
 from costd.store.attribution import column_of
 from costd.store.event_blocks import Blocks
@@ -45,21 +46,28 @@ class SpendTable:
 
 
 class Wanted(NamedTuple):
-    """Which series to add up: those of an organization whose dimensions have one of these values each."""
+    """Which series to add up: those of an organization whose dimensions have one of these values each.
+
+    And, of a record's several tags, all of these.
+    """
 
     org_id: int
     filters: Mapping[str, Sequence[str]]
+    tags: Sequence[str] = ()
 
     def where(self) -> tuple[str, list[object]]:
         """A condition on `series s`."""
         conditions, values = ["s.org_id = ?"], [self.org_id, *(v for wanted in self.filters.values() for v in wanted)]
         for name, wanted in self.filters.items():
             conditions.append(f"{column_of(name)} IN ({', '.join('?' * len(wanted))})")
+        for tag in self.tags:
+            conditions.append(f"instr('{TAG_SEPARATOR}' || s.tags || '{TAG_SEPARATOR}', ?) > 0")
+            values.append(f"{TAG_SEPARATOR}{tag}{TAG_SEPARATOR}")
         return " AND ".join(conditions), [*values]
 
     def is_everything(self, connection: sqlite3.Connection) -> bool:
         """Whether every series there is is wanted: one organization, and no filters."""
-        return not self.filters and connection.execute("SELECT count(*) FROM org").fetchone()[0] == 1
+        return not self.filters and not self.tags and connection.execute("SELECT count(*) FROM org").fetchone()[0] == 1
 
 
 class SeriesFilter:

@@ -83,6 +83,9 @@ def known_revocations(connection: sqlite3.Connection) -> dict[str, int]:
 def store_items(commit: Commit, items: Sequence[SyncedItem], orgs: Mapping[str, int]) -> None:
     """Take the hub's catalog over; what was said here and is not at the hub yet stays said."""
     pending = _Pending(commit.connection, {item.id for item in items})
+    commit.catalog_said.update(
+        (item.kind, orgs[item.organization], item.source_app, item.id) for item in items if item.organization in orgs
+    )
     for kind in KINDS:
         rows = [
             pending.row(kind, orgs[item.organization], item)
@@ -177,7 +180,7 @@ def store_versions(commit: Commit, hub_epoch: bytes, versions: Versions) -> None
     """The copy is whole, and this new."""
     commit.connection.execute(
         "UPDATE hub_link SET sync_epoch = ?, keys_version = ?, catalog_version = ?, prices_version = ?, "
-        "quarantine_version = ?, heard_ms = ?",
+        "quarantine_version = ?, budgets_version = ?, heard_ms = ?",
         (hub_epoch, *versions, commit.now_ms),
     )
 

@@ -37,7 +37,7 @@ def read_versions(connection: sqlite3.Connection, state: HubState) -> Versions:
     """The hub's versions as of this moment."""
     catalog = max(connection.execute(f"SELECT coalesce(max(seq), 0) FROM {kind.table}").fetchone()[0] for kind in KINDS)
     (prices,) = connection.execute("SELECT price_revision FROM ledger_state").fetchone()
-    return Versions(state.keys_version, catalog, prices, state.quarantine_version)
+    return Versions(state.keys_version, catalog, prices, state.quarantine_version, state.budgets_version)
 
 
 def meet_source(commit: Commit) -> tuple[HubState, Versions]:

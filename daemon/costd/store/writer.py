@@ -248,7 +248,7 @@ class Writer:
                 ticket.settle(stored, stored if isinstance(stored, CostdError) else None)
         for step in commit.at_end:
             step(commit)
-        if self.budgeting is not None and commit.charges:
+        if self.budgeting is not None:
             self.budgeting.charge(commit)
         commit.seal()
 
@@ -269,14 +269,14 @@ class Writer:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if not self._took_effect_after_all(commit, error):
-                self.ledger.abandoned(commit)
+                self._abandon(commit)
                 self._storage_failed(error, group)
                 return
         self.ledger.committed(commit)
         self.commits += 1
         self.last_commit_ms = commit.now_ms
         # Before anybody is told: who asks again after an answer finds the money charged.
-        if self.budgeting is not None and (commit.charges is not None or commit.opened):
+        if self.budgeting is not None:
             self.budgeting.charged(commit)
         for ticket in group:
             if type(ticket.work) is Change and ticket.work.after is not None and not ticket.refused:
@@ -297,13 +297,18 @@ class Writer:
 
     def _roll_back(self, commit: Commit | None) -> None:
         if commit is not None:
-            self.ledger.abandoned(commit)
+            self._abandon(commit)
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             _log.warning("rollback failed: %s; reopening", error)
             self._reopen()
+
+    def _abandon(self, commit: Commit) -> None:
+        self.ledger.abandoned(commit)
+        if self.budgeting is not None:
+            self.budgeting.abandoned(commit)
 
     # -- trouble ---------------------------------------------------------------------------------------------------
 

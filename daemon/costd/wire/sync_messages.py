@@ -25,6 +25,7 @@ from costd.domain.synced import (
     Versions,
 )
 from costd.v1 import hub_pb2, hub_state_pb2
+from costd.wire.synced_budgets import budgets_message, read_budgets
 
 #: A price table of today has half a mebibyte; what comes to this is no table.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
@@ -46,17 +47,15 @@ def upward_message(upward: Upward) -> hub_pb2.SyncRequest:
         message.hub_epoch = standing.hub_epoch
         message.price_list = standing.price_list
         message.keys_version, message.catalog_version = standing.versions[:2]
-        message.prices_version, message.quarantine_version = standing.versions[2:]
+        message.prices_version, message.quarantine_version = standing.versions[2:4]
+        message.budgets_version = standing.versions.budgets
     return message
 
 
 def read_upward(message: hub_pb2.SyncRequest) -> Upward:
     """What a source tells; its standing is taken from every message, whether it is the first or not."""
-    versions = Versions(
-        message.keys_version, message.catalog_version, message.prices_version, message.quarantine_version
-    )
     return Upward(
-        Standing(message.hub_epoch, versions, message.price_list),
+        Standing(message.hub_epoch, _versions(message), message.price_list),
         {use.key_id: use.used_ms for use in message.uses},
         {revocation.key_id: revocation.revoked_ms for revocation in message.revocations},
         message.clock_skew_ms,
@@ -79,9 +78,12 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
         prices_version=news.versions.prices,
         quarantine=[_outcome_message(id_, outcome) for id_, outcome in news.quarantine.items()],
         quarantine_version=news.versions.quarantine,
+        budgets_version=news.versions.budgets,
         version=news.hub_version,
         more=news.more,
     )
+    if news.budgets is not None:
+        message.budgets.CopyFrom(budgets_message(news.budgets))
     if news.prices is not None:
         message.prices.revision = news.prices.revision
         message.prices.rules.extend(map(_rule_message, news.prices.rules))
@@ -91,14 +93,13 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
 
 def read_news(message: hub_pb2.SyncResponse) -> News:
     """What a hub tells."""
+    budgets, unread = read_budgets(message.budgets)
     return News(
         hub_epoch=message.hub_epoch,
         time_ms=message.time_ms,
         source=message.source,
         organizations=list(message.organizations),
-        versions=Versions(
-            message.keys_version, message.catalog_version, message.prices_version, message.quarantine_version
-        ),
+        versions=_versions(message),
         hub_version=message.version,
         all_keys=message.all_keys,
         keys=[_read_key(key) for key in message.keys],
@@ -108,7 +109,19 @@ def read_news(message: hub_pb2.SyncResponse) -> News:
             outcome.id: Outcome(outcome.state, [(gone.first, gone.last) for gone in outcome.uncounted])
             for outcome in message.quarantine
         },
+        budgets=budgets if message.HasField("budgets") else None,
+        unread_budgets=unread,
         more=message.more,
+    )
+
+
+def _versions(message: hub_pb2.SyncRequest | hub_pb2.SyncResponse) -> Versions:
+    return Versions(
+        message.keys_version,
+        message.catalog_version,
+        message.prices_version,
+        message.quarantine_version,
+        message.budgets_version,
     )
 
 

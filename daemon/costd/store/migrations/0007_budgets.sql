@@ -48,6 +48,10 @@ CREATE TABLE budget_window (
   PRIMARY KEY (budget_id, revision, value, start_ms)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX budget_window_by_end ON budget_window (end_ms);
+-- Those few events that were reserved in another quarter of an hour than their own: rollups have them in another place
+-- than windows.
+CREATE INDEX event_moved ON event (charged_ms, at_ms)
+  WHERE charged_ms IS NOT NULL AND charged_ms / 900000 <> at_ms / 900000;
 
 -- Counters that only grow, for each source and epoch of it. At a hub: those of sources. At a sidecar: its own slices,
 -- as source 0.
@@ -78,10 +82,11 @@ CREATE TABLE budget_alert (
   org_id INTEGER NOT NULL REFERENCES org (id),
   budget_id TEXT NOT NULL REFERENCES budget (id),
   revision INTEGER NOT NULL,
+  each TEXT NOT NULL,                   -- the budget's then
   value TEXT NOT NULL,
   start_ms INTEGER NOT NULL,
   end_ms INTEGER NOT NULL,
-  threshold TEXT NOT NULL,
+  threshold TEXT NOT NULL,              -- a decimal
   kind TEXT NOT NULL CHECK (kind IN ('settled', 'forecast')),
   at_ms INTEGER NOT NULL,
   settled_nano INTEGER NOT NULL,
@@ -89,6 +94,8 @@ CREATE TABLE budget_alert (
   forecast_nano INTEGER,
   UNIQUE (budget_id, revision, value, start_ms, threshold, kind)
 ) STRICT;
+
+CREATE INDEX budget_alert_by_end ON budget_alert (end_ms);
 
 CREATE TABLE alert_delivery (
   alert_id INTEGER NOT NULL REFERENCES budget_alert (id),

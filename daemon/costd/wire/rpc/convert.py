@@ -178,6 +178,13 @@ def decision(made: Decision) -> usage_pb2.PreflightResponse:
         answer.deny_reason = made.deny_reason
     if made.warnings:
         answer.warnings.extend(made.warnings)
+    if (noted := made.budget) is not None:
+        budget = answer.budget  # filled in place: every preflight passes here
+        budget.id, budget.name, budget.scope_type = noted.id, noted.name, noted.scope_type
+        budget.limit_nano_usd, budget.spent_nano_usd = noted.limit_nano, noted.spent_nano
+        budget.remaining_nano_usd = noted.remaining_nano
+        if noted.resets_ms is not None:
+            budget.resets_ms = noted.resets_ms
     return answer
 
 

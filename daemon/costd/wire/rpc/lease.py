@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from costd.domain.access import Caller
-from costd.domain.errors import Refused, Unavailable
+from costd.domain.errors import Refused
 from costd.v1 import lease_pb2 as pb
+from costd.wire import lease_messages
 
 if TYPE_CHECKING:
     from costd.services.services import Services
@@ -21,6 +22,8 @@ class LeaseService:
     def lease(self, caller: Caller, request: pb.LeaseRequest) -> pb.LeaseResponse:
         """Grant, take back, or be told of slices."""
         caller.require("source")
-        if self._services.hub is None:
+        lending, sources = self._services.lending, self._services.sources
+        if lending is None or sources is None:
             raise Refused("this daemon is a sidecar, not a hub; `costd hub` starts one")
-        raise Unavailable("not built yet")
+        source = sources.of(caller)
+        return lease_messages.answer_message(lending.lease(source, lease_messages.read_request(request)))

@@ -162,7 +162,8 @@ class RpcServer:
         }
 
     def _usage_methods(self, services: Services) -> dict[str, Endpoint]:
-        usage = UsageService(services.admission, services.metering, services.batching, services.metrics)
+        aside = self._pools.quick.aside
+        usage = UsageService(services.admission, services.metering, services.batching, services.metrics, aside)
 
         def exchange(caller: Caller, messages: Iterator[Any]) -> Iterator[Any]:
             return RecordStream(usage, caller, messages).answers()

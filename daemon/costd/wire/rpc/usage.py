@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from costd.domain.access import Caller
-from costd.domain.errors import Refused, Unavailable
+from costd.domain.errors import Refused
 from costd.metrics import Metrics
-from costd.services.admission import Admission
+from costd.services.admission import Admission, Aside
 from costd.services.batching import Batching, BatchReceipt
 from costd.services.metering import Metering, Receipt, reason_of
 from costd.services.row_build import Rows
@@ -24,23 +24,27 @@ WRITE_TIMEOUT_S = 30.0
 class UsageService:
     """Answers costd.v1.UsageService."""
 
-    def __init__(self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics) -> None:
+    def __init__(
+        self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics, aside: Aside
+    ) -> None:
+        """`aside` lets another call in while a preflight waits."""
         self._admission = admission
+        self._aside = aside
         self._metering = metering
         self._batching = batching
         self._metrics = metrics
         self._batches = BatchReader()
 
     def preflight(self, caller: Caller, request: usage_pb2.PreflightRequest) -> usage_pb2.PreflightResponse:
-        """Price the estimate and decide; never waits."""
+        """Price the estimate, decide and reserve; waits only where money has to be fetched first."""
         try:
-            return convert.decision(self._admission.preflight(caller, convert.estimate(request)))
+            return convert.decision(self._admission.preflight(caller, convert.estimate(request), self._aside))
         except Refused as refusal:
             raise convert.named_as_here(refusal) from None
 
     def release(self, caller: Caller, request: usage_pb2.ReleaseRequest) -> usage_pb2.ReleaseResponse:
         """Let go of a reservation."""
-        raise Unavailable("not built yet")
+        return usage_pb2.ReleaseResponse(released=self._admission.release(caller, request.request_id))
 
     def record(self, caller: Caller, request: usage_pb2.RecordRequest) -> usage_pb2.RecordResponse:
         """Record the usage; returns once it is on disk."""

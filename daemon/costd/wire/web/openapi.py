@@ -19,7 +19,7 @@ _DESCRIPTIONS = {
     "401": "No key, or one that is unknown or revoked.",
     "403": "The key lacks the role or is bound elsewhere, or Host or Origin is foreign.",
     "404": "There is no such thing, or it is no longer kept.",
-    "409": "The request id was already used with other content; nothing was recorded.",
+    "409": "The request id was already used with other content, or the name is another's; nothing was done.",
     "413": "The body is too large.",
     "503": "Not now: queue or disk full, too many or too long reports, or stopping; Retry-After says for how long.",
 }
@@ -135,8 +135,8 @@ def _statuses(route: Route) -> list[str]:
         statuses.append("413")
     if route.body is not None or route.role in {"read", "admin"}:
         statuses.append("503")
-    if route.path.endswith(("/{id}", "/match")):
+    if route.path.endswith(("/{id}", "/match", "/history")):
         statuses.append("404")
-    if route.idempotent and route.records:
+    if route.has_names or (route.idempotent and route.records):
         statuses.append("409")
     return sorted(statuses)

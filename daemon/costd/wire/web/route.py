@@ -35,7 +35,7 @@ class Route:
     into; with `raw_body` the handler gets the bytes and `body` only describes them. `answer` is the struct of a 200,
     or None where `content_type` is not JSON. `field_names` maps the domain's names of fields, or of their first part,
     to this surface's. `idempotent` routes take an Idempotency-Key; refusals of those that store
-    `records` are counted.
+    `records` are counted. What is sent where it `has_names` may meet another of the same.
     """
 
     method: str
@@ -49,6 +49,7 @@ class Route:
     query: Any = None
     idempotent: bool = False
     records: bool = False
+    has_names: bool = False
     content_type: str = JSON
     body_types: tuple[str, ...] = (JSON,)
     field_names: Mapping[str, str] = field(default_factory=dict)

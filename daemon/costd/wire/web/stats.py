@@ -49,9 +49,14 @@ async def stats(call: Call) -> object:
     zone = parse_zone(asked.timezone)
     provider = checked_provider(asked.provider, "provider")
     found: MonthStats = await call.read(call.services.spending.month_stats, call.caller, provider, zone)
+    limit_nano = call.services.budgets.month_limit_nano(
+        call.caller, call.services.prices.canonical_provider(provider) if provider else ""
+    )
+    is_known = limit_nano is not None and found.spent_nano is not None
+    remaining_nano = max(0, (limit_nano or 0) - (found.spent_nano or 0)) if is_known else None
     return call.envelope(
         Stats(
-            budget=Budget(limit=None, used=money_or_null(found.spent_nano), remaining=None),
+            budget=Budget(money_or_null(limit_nano), money_or_null(found.spent_nano), money_or_null(remaining_nano)),
             projections=Projections(end_of_month=money_or_null(found.projected_nano), trend=found.trend),
             usage=_usage_totals(found.usage),
             entries=_entry_totals(found.entries),

@@ -9,7 +9,9 @@ from costd.wire.web import costs, ingest, pages, records, tokens, usage
 from costd.wire.web import dashboard_structs as dashboard
 from costd.wire.web import ingest_structs as ingest_types
 from costd.wire.web import usage_structs as types
+from costd.wire.web.alerts import alert_routes
 from costd.wire.web.answers import Answer, Envelope
+from costd.wire.web.budgets import budget_routes
 from costd.wire.web.openapi import document
 from costd.wire.web.price_routes import price_routes
 from costd.wire.web.read_routes import read_routes
@@ -31,7 +33,9 @@ def routes(*, metrics_open: bool) -> list[Route]:
         *_dashboard(),
         *read_routes(),
         *price_routes(),
+        *budget_routes(),
         *source_routes(),
+        *alert_routes(),
         *_pages(metrics_open=metrics_open),
     ]
     return [*table, _openapi(table)]
@@ -50,6 +54,16 @@ def _preflight_record() -> list[Route]:
             role="ingest",
             body=types.PreflightBody,
             field_names={**names, "units": "estimated_units"},
+            idempotent=True,
+        ),
+        Route(
+            "POST",
+            "/v1/release",
+            usage.release,
+            "Let go of what a preflight reserved for a call that will not be made",
+            types.ReleaseAnswer,
+            role="ingest",
+            body=types.ReleaseBody,
             idempotent=True,
         ),
         Route(

@@ -7,13 +7,15 @@ from costd.domain.errors import Invalid
 from costd.domain.provider_usage import Context, tier_context, units_from_provider
 from costd.domain.units import Quantity
 from costd.domain.usage import SUCCESS, Usage, check_string
+from costd.services.live_window import Noted
 from costd.services.metering import Receipt
 from costd.store.catalog import ProjectRecord, UserRecord
-from costd.wire.web.answers import Answer, encode, money_or_null, rfc3339
+from costd.wire.web.answers import Answer, encode, money, money_or_null, rfc3339
 from costd.wire.web.fields import check_currency, record_id, rounded_of, units_of, usd_of
 from costd.wire.web.moments import parse_timestamp
 from costd.wire.web.route import DOOR, Call
 from costd.wire.web.usage_structs import (
+    Budget,
     HealthAnswer,
     PreflightAnswer,
     PreflightBody,
@@ -21,6 +23,7 @@ from costd.wire.web.usage_structs import (
     ProjectBody,
     RecordAnswer,
     RecordBody,
+    ReleaseAnswer,
     UserAnswer,
     UserBody,
 )
@@ -63,15 +66,34 @@ async def preflight(call: Call) -> object:
         context=_context_of(sent, ()),
         request_id=record_id(sent.request_id, call.idempotency_key, "request_id"),
     )
-    decision = call.services.admission.preflight(call.caller, estimate)
+    decision = await call.services.admission.decide(call.caller, estimate)
     return PreflightAnswer(
         allow=decision.allow,
         request_id=decision.request_id,
         estimated_cost_usd=money_or_null(decision.estimated_cost_nano),
         deny_reason=decision.deny_reason,
-        budget=None,
+        budget=None if decision.budget is None else _budget_answer(decision.budget),
         warnings=decision.warnings,
     )
+
+
+def _budget_answer(noted: Noted) -> Budget:
+    return Budget(
+        id=noted.id,
+        name=noted.name,
+        scope_type=noted.scope_type,
+        limit_usd=money(noted.limit_nano),
+        spent_usd=money(noted.spent_nano),
+        remaining_usd=money(noted.remaining_nano),
+        resets_at=None if noted.resets_ms is None else rfc3339(noted.resets_ms),
+    )
+
+
+async def release(call: Call) -> object:
+    """Let go of what a preflight reserved for a call that will not be made."""
+    request_id = record_id(call.body.request_id, call.idempotency_key, "request_id")
+    released = call.services.admission.release(call.caller, request_id)
+    return ReleaseAnswer(released=released, request_id=request_id)
 
 
 async def record(call: Call) -> object:

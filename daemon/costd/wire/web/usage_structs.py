@@ -37,7 +37,10 @@ class PreflightBody(Struct, frozen=True, gc=False):
 
 
 class Budget(Struct, frozen=True):
-    """The budget that refused or, if allowed, the tightest one."""
+    """The budget that refused or, if allowed, the tightest one; what is reserved counts as spent.
+
+    `resets_at` is null where its one window never ends.
+    """
 
     id: str
     name: str
@@ -45,11 +48,11 @@ class Budget(Struct, frozen=True):
     limit_usd: Usd
     spent_usd: Usd
     remaining_usd: Usd
-    resets_at: str
+    resets_at: str | None
 
 
 class PreflightAnswer(Struct, frozen=True, gc=False):
-    """Whether the call may be made. A refusal is an answer too; `budget` is null while there are no budgets."""
+    """Whether the call may be made. A refusal is an answer too; `budget` is null where no budget matches."""
 
     allow: bool
     request_id: str
@@ -57,6 +60,19 @@ class PreflightAnswer(Struct, frozen=True, gc=False):
     deny_reason: str | None
     budget: Budget | None
     warnings: tuple[str, ...]
+
+
+class ReleaseBody(Struct, frozen=True, gc=False):
+    """A call that will not be made."""
+
+    request_id: Text | None = None
+
+
+class ReleaseAnswer(Struct, frozen=True, gc=False):
+    """Whether something was reserved for it."""
+
+    released: bool
+    request_id: str
 
 
 class RecordBody(Struct, frozen=True, gc=False):

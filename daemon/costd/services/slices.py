@@ -1,0 +1,442 @@
+"""What a sidecar has of its hub's budgets: slices of windows, which its callers reserve from. In memory.
+
+Everything is done under the lock of the tills. What changes a slice is written by whoever asks the hub (Leasing): a
+grant before it is used here, a return before the hub hears of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from costd.clock import Clock
+from costd.domain.held_slice import HeldSlice
+from costd.domain.lease import MAX_ITEMS, LeaseAnswer, Return, Slice, Want
+from costd.domain.reservation import NEVER_MS
+from costd.domain.window_key import WindowKey
+from costd.services.funding import BUDGET_EXCEEDED, LEASE_UNAVAILABLE, Waitable
+from costd.services.live_window import LiveWindow
+from costd.store.budget_rows import AccountRow
+from costd.store.charges import WindowCharge
+from costd.store.lease_rows import OWN
+from costd.store.ticket import Ticket, wake
+
+if TYPE_CHECKING:
+    from costd.services.tills import Tills
+
+#: A slice is to last so long at the present burn.
+AHEAD_MS = 30_000
+#: Where nothing is known of the burn it is to last for so many calls like the one that asks.
+AHEAD_CALLS = 4
+#: More is asked for once less than this part of that is left.
+LOW_SHARE = 3
+#: Money that nobody used or reserved for so long goes back.
+IDLE_MS = 30_000
+#: A window counts as in use for so long after it was.
+ACTIVE_MS = 10_000
+#: How old the hub's word that it has no more may be. Until then nobody who is denied asks again.
+FRESH_MS = 100
+#: How old it may be at all to say that the money is spent, and not just out of reach.
+KNOWN_MS = 2_000
+#: How often whoever is denied because the hub is out of reach has it looked for again at once.
+HURRY_MS = 500
+#: Use ends this part of its time early: clocks of two machines do not run alike.
+_MARGIN = 10
+#: More than any amount: nothing was refused.
+NONE_NANO = 2**63 - 1
+#: Numbers of the ledger that are remembered with what had been recorded until then, for each window.
+MAX_NOTED = 2_048
+#: A return is said again at least so often, as the hub may not hear it.
+_SAY_AGAIN = 3
+
+
+class HeldWindow:
+    """A window's slice, in the present epoch, and what the hub said last of it."""
+
+    __slots__ = (
+        "active_ms",
+        "answered_ms",
+        "burn_nano",
+        "held",
+        "refused_nano",
+        "seen",
+        "told",
+        "waiting",
+        "watermark",
+    )
+
+    def __init__(self, held: HeldSlice, now_ms: int) -> None:
+        self.held = held
+        self.told: Slice | None = None
+        self.answered_ms = -NEVER_MS
+        #: Everything up to this number is in `told`.
+        self.watermark = -1
+        #: Amounts that callers wait for.
+        self.waiting: list[int] = []
+        #: The least that `granted` was to come to and the hub refused, as of its last answer.
+        self.refused_nano = NONE_NANO
+        #: nano-USD in a second, over the last half minute or so; (elapsed ms, used) when it was looked at last.
+        self.burn_nano = 0
+        self.seen = (now_ms, 0)
+        self.active_ms = now_ms
+
+
+class Returning(NamedTuple):
+    """Money on its way back; `tries` counts how often it was said."""
+
+    returned_nano: int
+    last_seq: int
+    tries: int = 0
+
+
+class Closed(NamedTuple):
+    """A slice of an epoch that is over, against which there may still be reservations."""
+
+    held: HeldSlice
+    since_ms: int
+
+
+class Slices:
+    """Implements costd.services.funding.Funding for a sidecar; the rest is for the one thread that asks the hub."""
+
+    def __init__(
+        self, tills: Tills, clock: Clock, known_seq: Callable[[str], int], last_seq: Callable[[], int]
+    ) -> None:
+        """`known_seq` is from which number of the ledger on a budget is known here, `last_seq` the last number."""
+        self._tills = tills
+        self._clock = clock
+        self._known_seq = known_seq
+        self._last_seq = last_seq
+        self._held: dict[WindowKey, HeldWindow] = {}
+        self._epoch = b""
+        #: Slices of this epoch may be used until then; the hub confirmed it once it is above 0.
+        self._usable_until_ms = 0
+        self._is_awaiting = False
+        self._waiters: list[Ticket[None]] = []
+        #: Whether the hub is out of reach: nobody waits for it then.
+        self.is_away = False
+        self._hurried_ms = -NEVER_MS
+        #: Called where more is wanted, and where somebody is denied because the hub is out of reach; quick.
+        self.on_demand: Callable[[], object] = bool
+        self.on_loss: Callable[[], object] = bool
+        self.returning: dict[tuple[WindowKey, bytes], Returning] = {}
+        self.closed: dict[tuple[WindowKey, bytes], Closed] = {}
+
+    # -- as costd.services.funding says ------------------------------------------------------------------------------
+
+    def opened(self, live: LiveWindow) -> None:
+        """Nothing can be used of it before the hub has answered."""
+        row = live.row
+        seq = self._last_seq() if row.settled_nano else self._known_seq(live.key.budget_id)
+        live.recorded.clear()
+        live.recorded.append((seq, row.settled_nano))
+        live.till.used_nano = row.settled_nano
+        live.elsewhere_nano = max(0, live.budget.amount_nano - row.settled_nano)
+        self._hold(live)
+
+    def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
+        """What was recorded here is used; corrections are the hub's to credit."""
+        if charge.holder is not None:
+            return
+        noted = live.recorded
+        noted.append((seq, charge.settled_nano))
+        if len(noted) > MAX_NOTED:  # less is known of what the hub has seen, so that more counts as used
+            thinned = [pair for at, pair in enumerate(noted) if not at or at % 2]
+            noted.clear()
+            noted.extend(thinned)
+        live.till.charge(charge.added_nano)
+        held = self._held.get(live.key)
+        if held is not None and not self.is_away and self._is_low(live, held):
+            self.on_demand()
+
+    def changed(self, live: LiveWindow) -> None:
+        """The hub knows of it, too, and says what follows."""
+        self._hold(live)
+
+    def shortage(self, lives: Sequence[LiveWindow], amount_nano: int) -> Waitable | None:
+        """Ask the hub for more, unless it is out of reach or has just said that it has no more."""
+        now_ms = self._clock.elapsed_ms()
+        if self.is_away:
+            if now_ms - self._hurried_ms >= HURRY_MS:
+                self._hurried_ms = now_ms
+                self.on_loss()
+            return None
+        asks = False
+        for live in lives:
+            held, till = self._held.get(live.key), live.till
+            is_short = till.used_nano + till.reserved_nano + amount_nano > till.bound_nano
+            if held is None or not (is_short or now_ms >= till.usable_until_ms):
+                continue
+            if is_short and now_ms - held.answered_ms < FRESH_MS:
+                needed_nano = held.held.granted_nano + amount_nano - self._free(live, held)
+                if needed_nano >= held.refused_nano:
+                    return None
+            held.waiting.append(amount_nano if is_short else 0)
+            asks = True
+        if not asks:
+            return None
+        ticket: Ticket[None] = Ticket(None, 0, lambda _: None)
+        self._waiters.append(ticket)
+        self.on_demand()
+        return ticket
+
+    def reason(self, live: LiveWindow) -> str:
+        """Spent where the hub has just said so, else out of reach."""
+        held = self._held.get(live.key)
+        if held is None or self._is_awaiting or not self._is_usable(live, held):
+            return LEASE_UNAVAILABLE
+        is_known = self._clock.elapsed_ms() - held.answered_ms < KNOWN_MS and not self.is_away
+        return BUDGET_EXCEEDED if is_known and held.refused_nano < NONE_NANO else LEASE_UNAVAILABLE
+
+    def may_drop(self, live: LiveWindow) -> bool:
+        """Of a window that has ended nothing more is used, and the rows know what was granted."""
+        self._held.pop(live.key, None)
+        return True
+
+    # -- epochs ------------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> bytes:
+        """The epoch of the slices in use; b"" where none is."""
+        return self._epoch
+
+    def begin(self, epoch: bytes) -> None:
+        """Hold slices of this epoch, as they are known; the hub has not confirmed it."""
+        with self._tills.lock:
+            self._epoch = epoch
+            self._usable_until_ms = 0
+            for at in [at for at in self.closed if at[1] == epoch]:
+                del self.closed[at]
+            self._held.clear()
+            for live in self._tills.lives():
+                self._hold(live)
+
+    def close(self, *, goes_on: bool) -> None:
+        """The epoch is over. If this ledger goes on alone, what was held is given back once nothing is reserved."""
+        with self._tills.lock:
+            now_ms = self._clock.elapsed_ms()
+            if goes_on and self._usable_until_ms:
+                for key, each in self._held.items():
+                    if each.held.bound_nano > 0:
+                        self.closed[key, self._epoch] = Closed(each.held.close(), now_ms)
+            self._epoch = b""
+            self._usable_until_ms = 0
+            self._held.clear()
+            for live in self._tills.lives():
+                self._bind(live)
+
+    def _hold(self, live: LiveWindow) -> None:
+        if self._epoch and live.budget.hard and live.key not in self._held:
+            row = live.row.accounts.get((OWN, self._epoch), AccountRow(0, 0, 0))
+            held = HeldSlice(self._epoch, row.granted_nano, row.returned_nano)
+            self._held[live.key] = HeldWindow(held, self._clock.elapsed_ms())
+        self._bind(live)
+
+    # -- what is asked of the hub ------------------------------------------------------------------------------------
+
+    def wants(self) -> tuple[list[Want], list[Ticket[None]]]:
+        """What the hub is asked for, what callers wait for first; and those who wait for the answer."""
+        with self._tills.lock:
+            wants: list[Want] = []
+            idle: list[tuple[int, Want]] = []
+            for live in self._tills.lives():
+                held = self._held.get(live.key)
+                if held is None:
+                    continue
+                waiting, held.waiting = held.waiting, []
+                self._look(live, held)
+                if waiting:
+                    wants += self._needs(live, held, waiting)
+                elif held.held.bound_nano or self._is_low(live, held):
+                    idle.append((held.answered_ms, self._ahead(live, held)))
+            idle.sort(key=lambda pair: pair[0])
+            waiters, self._waiters = self._waiters, []
+            return [*wants, *(want for _, want in idle)][:MAX_ITEMS], waiters
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anybody waits for the hub."""
+        return bool(self._waiters)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether money was used or reserved of late, or is asked back."""
+        since_ms = self._clock.elapsed_ms() - ACTIVE_MS
+        with self._tills.lock:
+            return any(
+                each.active_ms > since_ms or (each.told is not None and each.told.recall)
+                for each in self._held.values()
+            )
+
+    def take_waiters(self) -> list[Ticket[None]]:
+        """Those who wait for the hub."""
+        with self._tills.lock:
+            waiters, self._waiters = self._waiters, []
+        return waiters
+
+    def let_go(self, waiters: Iterable[Ticket[None]]) -> None:
+        """They have waited long enough."""
+        tickets = list(waiters)
+        for ticket in tickets:
+            ticket.settle(None)
+        wake(tickets)
+
+    def _look(self, live: LiveWindow, held: HeldWindow) -> None:
+        """See how fast money goes."""
+        now_ms, till = self._clock.elapsed_ms(), live.till
+        before_ms, before_nano = held.seen
+        spent_nano = till.used_nano + till.reserved_nano
+        if spent_nano != before_nano or till.reserved_nano:
+            held.active_ms = now_ms
+        if (passed_ms := now_ms - before_ms) >= 500:
+            rate = max(0, spent_nano - before_nano) * 1_000 // passed_ms
+            # Up at once, down over half a minute.
+            share = min(1_000, passed_ms * 1_000 // AHEAD_MS)
+            held.burn_nano = max(rate, (held.burn_nano * (1_000 - share) + rate * share) // 1_000)
+            held.seen = now_ms, spent_nano
+
+    def _needs(self, live: LiveWindow, held: HeldWindow, waiting: Sequence[int]) -> list[Want]:
+        """The largest call that waits, and the smallest where that is all that is left for."""
+        free_nano, granted = self._free(live, held), held.held.granted_nano
+        wanted = granted + max(0, sum(waiting) + max(self._ahead_nano(held), AHEAD_CALLS * max(waiting)) - free_nano)
+        amounts = sorted({max(waiting), min(waiting)}, reverse=True)
+        return [Want(live.key, granted + max(0, amount - free_nano), wanted) for amount in amounts]
+
+    def _ahead(self, live: LiveWindow, held: HeldWindow) -> Want:
+        granted = held.held.granted_nano
+        if not self._is_low(live, held):
+            return Want(live.key, 0, granted)
+        return Want(live.key, 0, granted + max(0, self._ahead_nano(held) - self._free(live, held)))
+
+    def _is_low(self, live: LiveWindow, held: HeldWindow) -> bool:
+        return self._free(live, held) * LOW_SHARE < self._ahead_nano(held)
+
+    @staticmethod
+    def _ahead_nano(held: HeldWindow) -> int:
+        return held.burn_nano * (AHEAD_MS // 1_000)
+
+    @staticmethod
+    def _free(live: LiveWindow, held: HeldWindow) -> int:
+        """What is neither used nor reserved; below zero where more is used than there was."""
+        return held.held.bound_nano - live.till.used_nano - live.till.reserved_nano
+
+    # -- what goes back ----------------------------------------------------------------------------------------------
+
+    def withdraw(self) -> dict[tuple[WindowKey, bytes], tuple[int, int]]:
+        """Take money out of the tills that is idle or asked back; the slices to persist before the hub hears of it."""
+        with self._tills.lock:
+            now_ms = self._clock.elapsed_ms()
+            changed: dict[tuple[WindowKey, bytes], tuple[int, int]] = {}
+            for live in self._tills.lives():
+                held = self._held.get(live.key)
+                if held is None or not self._is_usable(live, held):
+                    continue
+                self._look(live, held)
+                is_recalled = held.told is not None and held.told.recall
+                if (is_recalled or now_ms - held.active_ms >= IDLE_MS) and (amount := live.till.withdraw()):
+                    held.held = held.held.give_back(amount)
+                    self._go_back(live.key, held.held, changed)
+                    if not is_recalled:
+                        held.burn_nano = 0
+            return changed
+
+    def empty_closed(self, ttl_ms: int) -> dict[tuple[WindowKey, bytes], tuple[int, int]]:
+        """Give back slices of epochs that are over, once nothing can be reserved against them; to be persisted."""
+        with self._tills.lock:
+            now_ms = self._clock.elapsed_ms()
+            changed: dict[tuple[WindowKey, bytes], tuple[int, int]] = {}
+            for (key, epoch), closed in list(self.closed.items()):
+                live = self._tills.live(key)
+                if live is None or not live.till.reserved_nano or now_ms - closed.since_ms > ttl_ms:
+                    del self.closed[key, epoch]
+                    self._go_back(key, closed.held.empty(), changed)
+            return changed
+
+    def _go_back(
+        self, key: WindowKey, held: HeldSlice, changed: dict[tuple[WindowKey, bytes], tuple[int, int]]
+    ) -> None:
+        changed[key, held.epoch] = held.granted_nano, held.returned_nano
+        self.returning[key, held.epoch] = Returning(held.returned_nano, self._last_seq())
+
+    def returns(self, acknowledged: int) -> list[Return]:
+        """What is on its way back, of which the hub has everything that was recorded before."""
+        with self._tills.lock:
+            found = []
+            for (key, epoch), each in list(self.returning.items())[:MAX_ITEMS]:
+                if each.last_seq <= acknowledged:
+                    self.returning[key, epoch] = each._replace(tries=each.tries + 1)
+                    found.append(Return(key, epoch, each.returned_nano, each.last_seq))
+            return found
+
+    # -- what the hub answers ----------------------------------------------------------------------------------------
+
+    def learned(self, answer: LeaseAnswer) -> dict[tuple[WindowKey, bytes], tuple[int, int]]:
+        """Take down what the hub says it granted and took back; what is to be persisted before it is used."""
+        with self._tills.lock:
+            changed: dict[tuple[WindowKey, bytes], tuple[int, int]] = {}
+            for told in answer.slices:
+                held = self._held.get(told.window)
+                if held is None:
+                    continue
+                before = held.held
+                held.held = before.confirm(told.granted_nano, told.returned_nano)
+                if held.held != before:
+                    changed[told.window, self._epoch] = held.held.granted_nano, held.held.returned_nano
+                at = told.window, self._epoch
+                if held.held.returned_nano <= told.returned_nano:
+                    self.returning.pop(at, None)
+                elif at not in self.returning:  # of a process before this one, or said and not heard
+                    self.returning[at] = Returning(held.held.returned_nano, self._last_seq())
+            for at, each in list(self.returning.items()):
+                if each.tries >= _SAY_AGAIN:
+                    del self.returning[at]
+            return changed
+
+    def use(self, answer: LeaseAnswer, wants: Sequence[Want], asked_ms: int, first_seq: int) -> None:
+        """Use what was granted, now that it is on disk; `first_seq` is the first number of this epoch."""
+        with self._tills.lock:
+            self.is_away = False
+            self._is_awaiting = answer.awaiting
+            if answer.confirmed:
+                self._usable_until_ms = asked_ms + answer.use_ms - answer.use_ms // _MARGIN
+            needed: dict[WindowKey, list[int]] = {}
+            for want in wants:
+                needed.setdefault(want.window, []).append(want.needed_nano)
+            now_ms = self._clock.elapsed_ms()
+            for told in answer.slices:
+                held, live = self._held.get(told.window), self._tills.live(told.window)
+                if held is None or live is None:
+                    continue
+                held.told = told
+                held.answered_ms = now_ms
+                held.watermark = max(answer.watermark, first_seq - 1)
+                refused = [each for each in needed.get(told.window, ()) if each > told.granted_nano]
+                held.refused_nano = min(refused, default=NONE_NANO)
+                live.elsewhere_nano = told.available_nano
+            for live in self._tills.lives():
+                self._bind(live)
+
+    def _is_usable(self, live: LiveWindow, held: HeldWindow) -> bool:
+        """Whether it is known what of the slice is spent: everything from before this process is at the hub."""
+        return bool(self._usable_until_ms) and held.told is not None and live.recorded[0][0] <= held.watermark
+
+    def _bind(self, live: LiveWindow) -> None:
+        """Let callers reserve what is on disk, and no more."""
+        till, held = live.till, self._held.get(live.key)
+        if not live.budget.hard:
+            till.bind(live.budget.amount_nano, till.mark_nano, NEVER_MS)
+            live.elsewhere_nano = 0
+            return
+        if held is None:
+            till.bind(0, till.mark_nano, 0)
+            return
+        live.row.accounts[OWN, self._epoch] = AccountRow(held.held.granted_nano, held.held.returned_nano, 0)
+        noted = live.recorded
+        while len(noted) > 1 and noted[1][0] <= held.watermark:
+            noted.popleft()
+        if not self._is_usable(live, held):
+            till.bind(held.held.bound_nano, till.mark_nano, 0)
+            return
+        assert held.told is not None
+        till.reconcile(held.told.settled_nano, noted[-1][1] - noted[0][1])
+        till.bind(held.held.bound_nano, till.mark_nano, self._usable_until_ms)
