@@ -146,7 +146,7 @@ class DocumentReader(Reader):
 
     def _edges(self) -> Said:
         """What can be told of a document that was too long to be kept."""
-        said: dict[str, object] = {}
+        said: Said = {}
         for edge in (bytes(self._document), bytes(self._tail)):
             for usage in _USAGE.findall(edge):
                 said["usage"] = parsed(self._loads, usage)

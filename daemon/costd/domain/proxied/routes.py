@@ -74,7 +74,7 @@ _PAID = {
     endpoint: Route(Kind.METERED, endpoint, dialect, hides)
     for endpoint, dialect, hides in (
         ("chat/completions", CHAT, True),
-        ("fim/completions", CHAT, True),
+        ("fim/completions", CHAT, False),
         ("completions", CHAT, True),
         ("responses", RESPONSES, False),
         ("responses/compact", RESPONSES, False),

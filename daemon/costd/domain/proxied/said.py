@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from costd.domain.usage import MAX_TEXT
 
-Said = Mapping[str, Any]
+Said = dict[str, Any]
 #: Parses JSON: `json.loads`, or a faster one of the same kind. What it raises, of any type, means "not JSON".
 Loads = Callable[[bytes], Any]
 
@@ -39,19 +39,19 @@ def parsed(loads: Loads, data: bytes) -> Said:
     except Exception:
         # Whatever the parser makes of what is not JSON, or nested too deeply: it says nothing that could be counted.
         return {}
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def inner(said: Said, name: str) -> Said:
     """The object under a name; an empty one where it is none."""
     value = said.get(name)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def listed(said: Said, name: str) -> list[Said]:
     """The objects in the list under a name."""
     value = said.get(name)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def word(said: Said, name: str) -> str:
@@ -67,10 +67,12 @@ def spoken_chars(*values: object) -> int:
     while waiting and left:
         left -= 1
         value = waiting.pop()
-        if isinstance(value, str):
-            chars += len(value)
+        if isinstance(value, dict):
+            for name, part in value.items():
+                if isinstance(part, dict | list):
+                    waiting.append(part)
+                elif isinstance(part, str) and name in _SPOKEN:
+                    chars += len(part)
         elif isinstance(value, list):
-            waiting.extend(item for item in value if isinstance(item, Mapping | list))
-        elif isinstance(value, Mapping):
-            waiting.extend(part for name, part in value.items() if name in _SPOKEN or isinstance(part, Mapping | list))
+            waiting.extend(item for item in value if isinstance(item, dict | list))
     return chars

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from costd.domain.provider_usage import MAX_WORD
@@ -30,6 +30,8 @@ class Tally:
 
     def identify(self, said: Said) -> None:
         """Take the id, the model and the tier of an answer, under OpenAI's and Anthropic's names."""
+        if self.model == said.get("model") and self.tier == said.get("service_tier"):
+            return  # as in every chunk but the first
         self.model = word(said, "model") or self.model
         self.response_id = word(said, "id") or self.response_id
         self.tier = word(said, "service_tier")[:MAX_WORD] or self.tier
@@ -79,4 +81,4 @@ class Dialect(NamedTuple):
 def has_error(said: Said) -> bool:
     """Whether an answer or an event is an error: {"error": {…}} or {"type": "error", …}, in all dialects."""
     error = said.get("error")
-    return said.get("type") == "error" or (isinstance(error, str | Mapping) and bool(error))
+    return said.get("type") == "error" or (isinstance(error, str | dict) and bool(error))
