@@ -206,6 +206,25 @@ def test_a_chat_without_usage_is_billed_by_what_was_delivered() -> None:
 DEFAULT_TIER = (("service_tier", "default"),)
 
 
+def test_a_response_that_broke_off_is_billed_with_the_searches_it_made() -> None:
+    searched = {"type": "web_search_call", "action": {"type": "search"}}
+    opened = {"type": "web_search_call", "action": {"type": "open_page"}}
+    stream = named(
+        {"type": "response.created", "response": response(status="in_progress", output=[], usage=None)},
+        *({"type": "response.output_item.done", "item": item} for item in (searched, opened, searched)),
+        {"type": "response.output_text.delta", "delta": "x" * 40},
+    )
+    _, sold = read(reader_of(RECORDED["response stream"]), [stream], is_whole=False)
+    assert sold.status == "incomplete"
+    units = {"web_searches": 2, "input_tokens": 9, "output_tokens": 10}
+    assert bill(sold, "openai", 9) == Bill(units, (("service_tier", "flex"),), is_estimate=True)
+
+
+def test_an_answer_that_does_not_say_what_it_is_is_tried_as_json() -> None:
+    _, sold = read(route_of("POST", "embeddings").reader(200, "", json.loads), [RECORDED["embeddings"].body])
+    assert bill(sold, "openai", 0).units == {"input_tokens": 8}
+
+
 def test_a_message_that_broke_off_keeps_the_input_it_told() -> None:
     cut_events = [
         *MESSAGE_EVENTS[:7],

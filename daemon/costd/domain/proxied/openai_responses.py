@@ -34,6 +34,8 @@ def _event(tally: Tally, _name: str, said: Said) -> None:
         tally.is_finished = True
         tally.is_counted = bool(tally.usage)
         tally.is_failed = kind == "response.failed"
+    elif kind == "response.output_item.done":
+        _count_searches(tally, [inner(said, "item")])
     elif kind.endswith(".delta"):
         delta = said.get("delta")
         tally.chars += len(delta) if isinstance(delta, str) and "audio.delta" not in kind else 0
@@ -46,12 +48,18 @@ def _take(tally: Tally, response: Said) -> None:
     tally.count(inner(response, "usage"))
     if response.get("background") is True:
         tally.once_id = tally.response_id
-    searches: dict[str, int] = {}
-    for item in listed(response, "output"):
+    output = listed(response, "output")
+    if output:
+        # All of it is here: what was counted item by item on the way is in it.
+        tally.other_units = {}
+        _count_searches(tally, output)
+
+
+def _count_searches(tally: Tally, items: list[Said]) -> None:
+    for item in items:
         unit = _TOOL_CALLS.get(word(item, "type"))
         if unit and word(inner(item, "action"), "type") in {"", "search"}:
-            searches[unit] = searches.get(unit, 0) + 1
-    tally.other_units = searches
+            tally.other_units[unit] = tally.other_units.get(unit, 0) + 1
 
 
 RESPONSES = Dialect(_document, _event, is_text=True)

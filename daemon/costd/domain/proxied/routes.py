@@ -67,7 +67,7 @@ class Route(NamedTuple):
             return LineReader(loads)
         if "event-stream" in kind or (streams and "json" not in kind):
             return EventReader(self.dialect, loads, hide_usage=hide_usage and self.can_hide_usage)
-        return DocumentReader(self.dialect, loads) if "json" in kind else OpaqueReader(is_error=False)
+        return DocumentReader(self.dialect, loads) if "json" in kind or not kind else OpaqueReader(is_error=False)
 
 
 _PAID = {

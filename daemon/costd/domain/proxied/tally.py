@@ -47,12 +47,12 @@ class Tally:
 
     def sold(self, *, is_begun: bool, is_complete: bool) -> Sold:
         """What was read; whether anything and all of it came is the reader's judgement."""
-        usage = self.usage
-        if usage and self.tier:
-            # OpenAI says the tier beside the usage, Anthropic within.
-            usage = {"service_tier": self.tier, **{name: value for name, value in usage.items() if value is not None}}
+        usage = dict(self.usage)
         if self.other_units:
-            usage = {**usage, "other_units": self.other_units}
+            usage["other_units"] = self.other_units
+        if usage and self.tier and usage.get("service_tier") is None:
+            # OpenAI says the tier beside the usage, Anthropic within.
+            usage["service_tier"] = self.tier
         return Sold(
             self.model,
             usage or None,
