@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
+from costd.domain.books import Books
 from costd.domain.budget import ALLOW, DENY, Budget
 from costd.domain.errors import Conflict, Overloaded, Refused
 from costd.domain.reservation import MARK, Reservations, Till
@@ -197,6 +198,12 @@ class Tills:
                 if found is None:
                     return Pause(self._open(ask.series, ask.at_ms), is_hubs=False)
             return self._decide(ask, found, is_last=is_last)
+
+    def books_of(self, key: WindowKey) -> tuple[Books, int] | None:
+        """The books of a window in memory, and what is reserved of it, at one moment; None where there are none."""
+        with self.lock:
+            live = None if self.is_joined else self._lives.get(key)
+            return None if live is None else (live.books, live.till.reserved_nano)
 
     def reserved_in(self, key: WindowKey) -> int:
         """What calls under way have reserved of a window, in nano-USD; from any thread, without waiting."""
