@@ -33,6 +33,7 @@ def described_change(change: pb.BudgetChange) -> dict[str, object]:
     return {
         "at": iso(change.at_ms),
         "actor": change.actor or None,
+        "actor_name": change.actor_name or None,
         "action": change.action,
         "budget": _said(change.budget),
     }

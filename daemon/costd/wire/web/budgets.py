@@ -260,7 +260,8 @@ def _said(budget: domain.Budget) -> dict[str, Any]:
 
 def _changed(change: StoredChange) -> types.BudgetChange:
     said = types.BudgetSaid(**_said(change.budget))
-    return types.BudgetChange(rfc3339(change.at_ms), change.actor or None, change.action, said)
+    actor, name = change.actor or None, change.actor_name or None
+    return types.BudgetChange(rfc3339(change.at_ms), actor, name, change.action, said)
 
 
 def _window(standing: WindowStanding) -> types.Window:
