@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,17 +16,32 @@ from budget_calls import CENT_NANO, set_budget
 from fleet import Fleet, Sidecar, drained, fleet, said
 from harness import costd, until
 
+#: With so many processes at once an answer takes longer than it should.
+PATIENT = ("--budgets-hub-wait-ms=3000",)
+
+
+@contextmanager
+def patient(folder: Path, *names: str, flags: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    """A hub, with `flags`, and sidecars of these names whose preflights wait longer for it than usual."""
+    with fleet(folder, flags=flags) as members:
+        for name in names:
+            members.add(name, *PATIENT)
+        yield members
+
 
 def capped(members: Fleet, cents: int = 500, **fields: object) -> list[Caller]:
     """A budget of a hub, and a caller at each sidecar."""
     set_budget(members.hub, "cap", cents, scope={"user": "ada"}, **fields)
     running = [each.running for each in members.sidecars]
     told(*running)
-    return [Caller(each) for each in running]
+    callers = [Caller(each) for each in running]
+    for caller in callers:
+        until(caller.is_served, "the hub's first word")
+    return callers
 
 
 def test_sidecars_share_a_budget_to_the_cent(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b", "c") as members:
+    with patient(tmp_path, "a", "b", "c") as members:
         callers = capped(members)
 
         def is_spent() -> bool:
@@ -42,7 +59,7 @@ def test_sidecars_share_a_budget_to_the_cent(tmp_path: Path) -> None:
 
 
 def test_a_hub_s_own_callers_compete_with_those_of_its_sources(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (caller,) = capped(members)
         own = Caller(members.hub)
         assert caller.spend(10) == own.spend(10) == "allow"
@@ -61,7 +78,7 @@ def test_a_hub_s_own_callers_compete_with_those_of_its_sources(tmp_path: Path) -
 
 
 def test_a_call_that_is_larger_than_what_is_left_is_denied_and_takes_nothing_from_the_others(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members, 100)
         assert one.spend_all(10, 5) == ""
         denied = two.ask(60)
@@ -72,7 +89,7 @@ def test_a_call_that_is_larger_than_what_is_left_is_denied_and_takes_nothing_fro
 
 
 def test_money_that_lies_idle_goes_back_by_itself(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (caller,) = capped(members)
         assert caller.spend(10) == "allow"
         members.drain()
@@ -82,7 +99,7 @@ def test_money_that_lies_idle_goes_back_by_itself(tmp_path: Path) -> None:
 
 
 def test_another_amount_takes_effect_in_time(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members, 100)
         until(lambda: one.spend_all(10) and two.spend_all(10) and one.spent + two.spent == 100, "it to be spent", 20)
         set_budget(members.hub, "cap", 200)
@@ -124,7 +141,7 @@ def test_a_frozen_hub_holds_nobody_up_while_a_slice_lasts_and_nobody_long_after_
 
 @pytest.mark.parametrize("on_hub_down", ["deny", "allow"])
 def test_the_budget_says_what_becomes_of_calls_while_the_hub_is_down(tmp_path: Path, on_hub_down: str) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (caller,) = capped(members, on_hub_down=on_hub_down)
         assert caller.spend(10) == "allow"
         members.stop_hub()
@@ -142,7 +159,7 @@ def test_the_budget_says_what_becomes_of_calls_while_the_hub_is_down(tmp_path: P
 
 
 def test_a_slice_may_not_be_used_for_ever_without_a_word_from_the_hub(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", flags=("--budgets-use-minutes=0.1",)) as members:
+    with patient(tmp_path, "a", flags=("--budgets-use-minutes=0.1",)) as members:
         (caller,) = capped(members)
         assert caller.spend(10) == "allow"
         members.sidecars[0].proxy.blackhole()
@@ -157,7 +174,7 @@ def test_a_slice_may_not_be_used_for_ever_without_a_word_from_the_hub(tmp_path: 
 def test_a_sidecar_that_is_killed_goes_on_with_its_slice(tmp_path: Path) -> None:
     with fleet(tmp_path) as members:
         for name in ("a", "b"):
-            members.add(name, "--budgets-reservation-minutes=0.05")
+            members.add(name, *PATIENT, "--budgets-reservation-minutes=0.05")
         one, two = capped(members)
         assert one.spend(10) == "allow"
         members.sidecars[0].kill()
@@ -175,7 +192,7 @@ def test_a_sidecar_that_is_killed_goes_on_with_its_slice(tmp_path: Path) -> None
 
 
 def test_a_hub_that_is_killed_knows_afterwards_what_it_lent(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members)
         assert one.spend_all(10, 5) == ""
         members.restart_hub()
@@ -195,7 +212,7 @@ def test_a_hub_that_is_killed_knows_afterwards_what_it_lent(tmp_path: Path) -> N
 
 
 def test_a_sidecar_that_is_restored_begins_anew_and_what_it_held_stays_held(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members)
         restored = members.sidecars[0]
         assert one.spend(10) == "allow"
@@ -221,7 +238,7 @@ def test_a_sidecar_that_is_restored_begins_anew_and_what_it_held_stays_held(tmp_
 
 
 def test_a_sidecar_that_is_cloned_takes_no_more_than_there_is(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (one,) = capped(members)
         original = members.sidecars[0]
         assert one.spend(10) == "allow"
@@ -230,7 +247,7 @@ def test_a_sidecar_that_is_cloned_takes_no_more_than_there_is(tmp_path: Path) ->
         shutil.copytree(original.data_dir, tmp_path / "clone")
         first = Caller(original.start())
         until(lambda: first.may(10), "its slice")
-        clone = Sidecar("clone", tmp_path / "clone", original.key, members.hub.grpc)
+        clone = Sidecar("clone", tmp_path / "clone", original.key, members.hub.grpc, *PATIENT)
         members.sidecars.append(clone)
         second = Caller(clone.start())
         until(lambda: second.may(10), "a slice of its own", 40)
@@ -242,7 +259,7 @@ def test_a_sidecar_that_is_cloned_takes_no_more_than_there_is(tmp_path: Path) ->
 
 
 def test_a_source_that_is_forgotten_holds_nothing(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members, 100)
         assert one.spend(10) == "allow"
         members.drain()
@@ -256,7 +273,7 @@ def test_a_source_that_is_forgotten_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_is_restored_lends_nothing_before_all_have_told_what_they_hold(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b", "gone") as members:
+    with patient(tmp_path, "a", "b", "gone") as members:
         one, two, three = capped(members)
         assert [caller.spend(10) for caller in (one, two, three)] == ["allow"] * 3
         members.drain()
