@@ -314,9 +314,8 @@ class Slices:
             held.active_ms = self._active_ms = now_ms
         if (passed_ms := now_ms - before_ms) >= 500:
             rate = max(0, spent_nano - before_nano) * 1_000 // passed_ms
-            # Up at once, down over half a minute.
             share = min(1_000, passed_ms * 1_000 // AHEAD_MS)
-            held.burn_nano = max(rate, (held.burn_nano * (1_000 - share) + rate * share) // 1_000)
+            held.burn_nano = (held.burn_nano * (1_000 - share) + rate * share) // 1_000
             held.seen = now_ms, spent_nano
 
     def _needs(self, live: LiveWindow, held: HeldWindow, waiting: Sequence[int]) -> list[Want]:
