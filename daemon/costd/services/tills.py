@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -48,7 +49,9 @@ MAX_REMEMBERED = 20_000
 #: Reservations let go of at a time, so that no caller waits for more.
 _EXPIRE_AT_ONCE = 500
 #: How long before a window ends the next one is brought into memory.
-AHEAD_MS = 5_000
+AHEAD_MS = 30_000
+#: Windows that are brought into memory, and marks that are lowered, in one commit: no record waits for more.
+_AT_ONCE = 500
 #: From how many windows in memory on those that nobody uses are let go; about 1 KB each.
 MANY_LIVES = 20_000
 #: A higher mark that was asked for so long ago is asked for again: its commit may have failed.
@@ -504,7 +507,8 @@ class Tills:
                     self._drop(live)
                     continue
                 is_used = not live.is_idle or not live.budget.each
-                if end_ms <= now_ms + AHEAD_MS and is_used and not live.next_is_asked:
+                is_due = end_ms <= now_ms + AHEAD_MS and is_used and not live.next_is_asked
+                if is_due and len(wanted) < _AT_ONCE:
                     live.next_is_asked = True
                     window = self._matches.window(live.budget, end_ms)
                     if window is not None:
@@ -521,7 +525,8 @@ class Tills:
                 reserved = max((live.till.reserved_nano for live in self._of_mark.get(at, ())), default=0)
                 if mark_nano > LOWER_ABOVE * reserved and not self.marks.has_ghosts:
                     high[at] = RAISE_TO * reserved
-            lowered = {at: mark_nano for at, mark_nano in high.items() if at in self._high}
+            again = ((at, mark_nano) for at, mark_nano in high.items() if at in self._high)
+            lowered = dict(islice(again, _AT_ONCE))
             self._high = high.keys() - lowered.keys()
             # In memory first: what is on disk is never below what may be reserved.
             for at, mark_nano in lowered.items():
@@ -542,12 +547,15 @@ class Tills:
 
     def close(self) -> None:
         """Write down what is reserved now, for the process after this one."""
+        now_ms = self._clock.now_ms()
         with self.lock:
             known = self.marks.known()
             marks = dict(known) if self.marks.has_ghosts else dict.fromkeys(known, 0)
             for at, lives in self._of_mark.items():
                 if at in marks:
-                    marks[at] = max(live.till.reserved_nano for live in lives)
+                    # In a window that has ended nobody can reserve any more.
+                    present = (live.till.reserved_nano for live in lives if live.window.holds(now_ms))
+                    marks[at] = max(present, default=0)
         if marks:
             self._write_marks(marks, is_last=True).wait(_CLOSE_TIMEOUT_S)
 
