@@ -17,8 +17,8 @@ WEBHOOK = "webhook"
 SLACK = "slack"
 EMAIL = "email"
 
-#: Before so much of a window has passed, and where there was none before it to go by, nobody is told of a forecast:
-#: the first calls of a month say nothing of the month.
+#: Before so much of a window has passed nobody is told of a forecast: the first calls of a month say nothing of the
+#: month, and the month before was told of when it was there.
 _LEAST_SHARE = 24
 _NANO_PER_CENT = NANO_PER_USD // 100
 
@@ -69,15 +69,11 @@ def reached(budget: Budget, settled_nano: int, forecast_nano: int | None) -> lis
     return found
 
 
-def may_forecast(period: str, window: Window, before_nano: int | None, now_ms: int) -> bool:
-    """Whether a forecast is worth telling; `before_nano` is what the window before came to, None where there was none.
-
-    False once the window is over.
-    """
+def may_forecast(period: str, window: Window, now_ms: int) -> bool:
+    """Whether a forecast is worth telling yet; False once the window is over."""
     if period == TOTAL or not window.holds(now_ms):
         return False
-    length_ms = window.end_ms - window.start_ms
-    return before_nano is not None or (now_ms - window.start_ms) * _LEAST_SHARE >= length_ms
+    return (now_ms - window.start_ms) * _LEAST_SHARE >= window.end_ms - window.start_ms
 
 
 def headline(alert: Alert) -> str:
