@@ -81,8 +81,7 @@ def headline(alert: Alert) -> str:
     if alert.is_test:
         return "This is a test of costd's alerts"
     percent = threshold_text(Decimal(alert.threshold) * 100)
-    whose = f" ({alert.each} {_line(alert.value)})" if alert.each else ""
-    name = f'Budget "{_line(alert.budget)}"{whose}'
+    name = f'Budget "{_line(alert.budget)}"{_whose(alert)}'
     if alert.kind == FORECAST:
         return f"{name}: {percent} % of {dollars(alert.limit_nano)} will be spent before it resets"
     return f"{name}: {percent} % of {dollars(alert.limit_nano)} is spent"
@@ -114,6 +113,12 @@ def dollars(nano: int) -> str:
 def moment(at_ms: int) -> str:
     """A time for people, to the minute, in UTC."""
     return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _whose(alert: Alert) -> str:
+    if not alert.each:
+        return ""
+    return f" ({alert.each} {_line(alert.value)})" if alert.value else f" (no {alert.each})"
 
 
 def _line(text: str) -> str:
