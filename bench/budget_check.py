@@ -86,7 +86,7 @@ class _Checks:
         ]
         now_ms = core.services.clock.now_ms()
         self._asks = [
-            Ask((1, f"r{number}"), series_of(_ADMIN, estimate, estimate.provider), estimate, _NANO, now_ms)
+            Ask((1, f"r{number}"), series_of(_ADMIN, estimate, estimate.provider), estimate, _NANO, _NANO, now_ms)
             for number, estimate in enumerate(islice(cycle(self._estimates), GROUP))
         ]
         self._asked: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
@@ -13,8 +14,7 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 
 class Post(NamedTuple):
@@ -149,14 +149,7 @@ class Mailbox:
         """Let in whoever has the password."""
         assert isinstance(data, LoginPassword)
         self.logins.append(data.login.decode())
-        return AuthResult(success=data.password.decode() == self.password)
-
-
-class _TlsController(Controller):
-    """One that speaks TLS from the first byte on, without the certificate being asked of itself."""
-
-    def _trigger_server(self) -> None:
-        pass
+        return AuthResult(success=data.password.decode() == self.password, handled=False)
 
 
 @contextmanager
@@ -168,20 +161,27 @@ def mail_server(
     if starttls is not None:
         options |= {"tls_context": starttls, "require_starttls": True}
     if mailbox.password:
-        options |= {"authenticator": mailbox.authenticate, "auth_required": True}
-        options["auth_require_tls"] = starttls is not None
-    kind = Controller if tls is None else _TlsController
-    controller = kind(mailbox, hostname="127.0.0.1", port=_free_port(), ssl_context=tls, server_kwargs=options)
-    controller.start()
+        is_open = starttls is None
+        options |= {"authenticator": mailbox.authenticate, "auth_required": True, "auth_require_tls": not is_open}
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(
+        loop.create_server(lambda: SMTP(mailbox, loop=loop, **options), "127.0.0.1", 0, ssl=tls)
+    )
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
     try:
-        yield controller.port
+        yield int(server.sockets[0].getsockname()[1])
     finally:
-        controller.stop(no_assert=True)
+        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(_ended(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+async def _ended() -> None:
+    """End what is under way, so that nothing is left when the loop is closed."""
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,14 +100,20 @@ def usage(cents: int, request_id: str, fields: Mapping[str, Any]) -> Usage:
 
 @contextmanager
 def opened(
-    folder: Path, clock: ManualClock, *, is_killed: bool = False, mode: str = SIDECAR, **settings: str
+    folder: Path,
+    clock: ManualClock,
+    *,
+    is_killed: bool | Callable[[], bool] = False,
+    mode: str = SIDECAR,
+    **settings: str,
 ) -> Iterator[Desk]:
     """A desk on a data folder; where it `is_killed`, it ends without the tidying up of a clean stop."""
     flags = {"data_dir": str(folder), **{name.replace("__", "."): text for name, text in settings.items()}}
     core = Core(load(flags, {}, mode=mode).config, clock)
     try:
+        core.services.tills.open_present()
         yield Desk(core, clock)
     finally:
-        if not is_killed:
+        if not (is_killed() if callable(is_killed) else is_killed):
             core.services.tills.close()
         core.close(_TIMEOUT_S)

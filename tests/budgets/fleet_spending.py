@@ -50,6 +50,11 @@ class Caller:
                 return word
         return ""
 
+    def is_served(self) -> bool:
+        """Whether a call of no matter is allowed; nothing stays reserved for it."""
+        answer = self.ask(1)
+        return answer.allow and self.door.release(answer.request_id)
+
     def may(self, cents: int) -> bool:
         """Spend, and say whether it was allowed."""
         return self.spend(cents) == "allow"

@@ -170,6 +170,7 @@ def test_a_forecast_goes_by_the_window_before_and_ends_with_the_window(desk: Des
     look(desk, 1800)
     found = len(told(desk))
     look(desk, 1800)
+    look(desk, 100)
     desk.record(11, team="video")
     look(desk, 61)
     after = [listed.alert for listed in alerts(desk)][found:]
@@ -204,7 +205,7 @@ def test_across_restarts_nothing_is_told_twice_and_nothing_is_lost(tmp_path: Pat
         with budget_desk.opened(tmp_path / "data", clock, is_killed=True) as desk:
             look(desk)
             look(desk, 61)
-            assert told(desk) == [("0.5", SETTLED), ("1", SETTLED)]
+            assert told(desk) == [("0.5", SETTLED), ("1", SETTLED)], "nor is the hour before told of as a forecast"
 
 
 def test_thresholds_that_are_set_after_a_window_say_nothing_of_it(tmp_path: Path, clock: ManualClock) -> None:

@@ -64,6 +64,7 @@ def test_a_budget_is_made_read_changed_replaced_and_removed(daemon: Daemon) -> N
     history = ask(daemon, "GET", f"{path}/history")["changes"]
     assert [change["action"] for change in history] == ["removed", "changed", "changed", "changed", "created"]
     assert [change["budget"]["amount_usd"] for change in history] == [7, 7, 7, 50, 100]
+    assert {change["actor_name"] for change in history} == {"admin"}
     assert "renamed" not in names(daemon)
 
 

@@ -5,14 +5,29 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 
 import pytest
 from fleet_spending import EXCEEDED, PROMISED_S, UNAVAILABLE, Caller, books, told
 
 from budget_calls import CENT_NANO, set_budget
-from fleet import Fleet, Sidecar, drained, fleet, said
+from fleet import Fleet, Sidecar, drained, fleet, query, said
 from harness import costd, until
+
+#: With so many processes at once an answer takes longer than it should.
+PATIENT = ("--budgets-hub-wait-ms=3000",)
+
+
+@contextmanager
+def patient(folder: Path, *names: str, flags: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    """A hub, with `flags`, and sidecars of these names whose preflights wait longer for it than usual."""
+    with fleet(folder, flags=flags) as members:
+        for name in names:
+            members.add(name, *PATIENT)
+        yield members
 
 
 def capped(members: Fleet, cents: int = 500, **fields: object) -> list[Caller]:
@@ -20,11 +35,14 @@ def capped(members: Fleet, cents: int = 500, **fields: object) -> list[Caller]:
     set_budget(members.hub, "cap", cents, scope={"user": "ada"}, **fields)
     running = [each.running for each in members.sidecars]
     told(*running)
-    return [Caller(each) for each in running]
+    callers = [Caller(each) for each in running]
+    for caller in callers:
+        until(caller.is_served, "the hub's first word")
+    return callers
 
 
 def test_sidecars_share_a_budget_to_the_cent(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b", "c") as members:
+    with patient(tmp_path, "a", "b", "c") as members:
         callers = capped(members)
 
         def is_spent() -> bool:
@@ -42,7 +60,7 @@ def test_sidecars_share_a_budget_to_the_cent(tmp_path: Path) -> None:
 
 
 def test_a_hub_s_own_callers_compete_with_those_of_its_sources(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (caller,) = capped(members)
         own = Caller(members.hub)
         assert caller.spend(10) == own.spend(10) == "allow"
@@ -61,7 +79,7 @@ def test_a_hub_s_own_callers_compete_with_those_of_its_sources(tmp_path: Path) -
 
 
 def test_a_call_that_is_larger_than_what_is_left_is_denied_and_takes_nothing_from_the_others(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members, 100)
         assert one.spend_all(10, 5) == ""
         denied = two.ask(60)
@@ -72,7 +90,7 @@ def test_a_call_that_is_larger_than_what_is_left_is_denied_and_takes_nothing_fro
 
 
 def test_money_that_lies_idle_goes_back_by_itself(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (caller,) = capped(members)
         assert caller.spend(10) == "allow"
         members.drain()
@@ -82,12 +100,12 @@ def test_money_that_lies_idle_goes_back_by_itself(tmp_path: Path) -> None:
 
 
 def test_another_amount_takes_effect_in_time(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members, 100)
         until(lambda: one.spend_all(10) and two.spend_all(10) and one.spent + two.spent == 100, "it to be spent", 20)
         set_budget(members.hub, "cap", 200)
         until(lambda: one.may(10), "more", PROMISED_S)
-        assert two.spend_all(10, 2) == ""
+        until(lambda: two.may(10), "more for the other", PROMISED_S)
         # A lower one: what nobody needs is not spent any more.
         set_budget(members.hub, "cap", 140)
         time.sleep(PROMISED_S)
@@ -124,7 +142,7 @@ def test_a_frozen_hub_holds_nobody_up_while_a_slice_lasts_and_nobody_long_after_
 
 @pytest.mark.parametrize("on_hub_down", ["deny", "allow"])
 def test_the_budget_says_what_becomes_of_calls_while_the_hub_is_down(tmp_path: Path, on_hub_down: str) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (caller,) = capped(members, on_hub_down=on_hub_down)
         assert caller.spend(10) == "allow"
         members.stop_hub()
@@ -142,7 +160,7 @@ def test_the_budget_says_what_becomes_of_calls_while_the_hub_is_down(tmp_path: P
 
 
 def test_a_slice_may_not_be_used_for_ever_without_a_word_from_the_hub(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", flags=("--budgets-use-minutes=0.1",)) as members:
+    with patient(tmp_path, "a", flags=("--budgets-use-minutes=0.1",)) as members:
         (caller,) = capped(members)
         assert caller.spend(10) == "allow"
         members.sidecars[0].proxy.blackhole()
@@ -157,7 +175,7 @@ def test_a_slice_may_not_be_used_for_ever_without_a_word_from_the_hub(tmp_path: 
 def test_a_sidecar_that_is_killed_goes_on_with_its_slice(tmp_path: Path) -> None:
     with fleet(tmp_path) as members:
         for name in ("a", "b"):
-            members.add(name, "--budgets-reservation-minutes=0.05")
+            members.add(name, *PATIENT, "--budgets-reservation-minutes=0.05")
         one, two = capped(members)
         assert one.spend(10) == "allow"
         members.sidecars[0].kill()
@@ -175,7 +193,7 @@ def test_a_sidecar_that_is_killed_goes_on_with_its_slice(tmp_path: Path) -> None
 
 
 def test_a_hub_that_is_killed_knows_afterwards_what_it_lent(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members)
         assert one.spend_all(10, 5) == ""
         members.restart_hub()
@@ -195,7 +213,7 @@ def test_a_hub_that_is_killed_knows_afterwards_what_it_lent(tmp_path: Path) -> N
 
 
 def test_a_sidecar_that_is_restored_begins_anew_and_what_it_held_stays_held(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members)
         restored = members.sidecars[0]
         assert one.spend(10) == "allow"
@@ -221,7 +239,7 @@ def test_a_sidecar_that_is_restored_begins_anew_and_what_it_held_stays_held(tmp_
 
 
 def test_a_sidecar_that_is_cloned_takes_no_more_than_there_is(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         (one,) = capped(members)
         original = members.sidecars[0]
         assert one.spend(10) == "allow"
@@ -230,7 +248,7 @@ def test_a_sidecar_that_is_cloned_takes_no_more_than_there_is(tmp_path: Path) ->
         shutil.copytree(original.data_dir, tmp_path / "clone")
         first = Caller(original.start())
         until(lambda: first.may(10), "its slice")
-        clone = Sidecar("clone", tmp_path / "clone", original.key, members.hub.grpc)
+        clone = Sidecar("clone", tmp_path / "clone", original.key, members.hub.grpc, *PATIENT)
         members.sidecars.append(clone)
         second = Caller(clone.start())
         until(lambda: second.may(10), "a slice of its own", 40)
@@ -242,21 +260,26 @@ def test_a_sidecar_that_is_cloned_takes_no_more_than_there_is(tmp_path: Path) ->
 
 
 def test_a_source_that_is_forgotten_holds_nothing(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b") as members:
+    with patient(tmp_path, "a", "b") as members:
         one, two = capped(members, 100)
         assert one.spend(10) == "allow"
         members.drain()
         members.sidecars[0].kill()
-        held = books(members.data_dir).held
+        ((held,),) = query(
+            members.data_dir,
+            "SELECT granted_nano - returned_nano - settled_nano FROM budget_account JOIN source ON source.id = source_id "
+            "WHERE source.name = 'a'",
+        )
         assert held > 0
-        until(lambda: two.spend_all(1) == EXCEEDED and two.spent * CENT_NANO == 90 * CENT_NANO - held, "the rest", 30)
+        # What is not a whole cent cannot be spent by cents.
+        until(lambda: two.spend_all(1) == EXCEEDED and two.spent == 90 - ceil(held / CENT_NANO), "the rest", 30)
         said("sources", "forget", "a", data_dir=members.data_dir)
         until(lambda: two.may(1), "what it held", PROMISED_S)
         until(lambda: two.spend_all(1) == EXCEEDED and two.spent == 90, "all of it", 30)
 
 
 def test_a_hub_that_is_restored_lends_nothing_before_all_have_told_what_they_hold(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a", "b", "gone") as members:
+    with patient(tmp_path, "a", "b", "gone") as members:
         one, two, three = capped(members)
         assert [caller.spend(10) for caller in (one, two, three)] == ["allow"] * 3
         members.drain()

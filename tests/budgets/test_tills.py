@@ -227,6 +227,35 @@ def _roll_over(desk: Desk) -> None:
     assert [(window.window.start_ms, window.settled_nano // 10_000_000) for window in past] == [(NOON_MS, 70)]
 
 
+def test_next_windows_come_into_memory_ahead_of_their_time_and_ended_ones_go(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those users who asked in this hour, a few at a time; nobody who asks in the next one waits for the disk."""
+    monkeypatch.setattr("costd.services.tills._AT_ONCE", 2)
+    desk.set("users", 100, scope={"source_app": "tests"}, each="user", period="hour")
+    for number in range(5):
+        assert desk.ask(60, user=f"user-{number}").allow
+
+    def hours() -> list[tuple[str, int]]:
+        keys = [live.key for live in desk.services.tills.lives()]
+        return sorted((key.value, (key.start_ms - NOON_MS) // HOUR_MS) for key in keys)
+
+    users = [f"user-{number}" for number in range(5)]
+    desk.beat(3600 - 31)
+    assert hours() == [(user, 0) for user in users]
+    desk.beat(2)
+    assert len(hours()) == 7
+    desk.beat()
+    desk.beat()
+    assert hours() == [(user, hour) for user in users for hour in (0, 1)]
+    desk.beat(29)
+    assert hours() == [(user, 1) for user in users]
+    assert desk.ask(100, user="user-0").allow
+    desk.beat(3600 - 1)
+    desk.beat(1)
+    assert hours() == [("user-0", 2)]
+
+
 def test_days_turn_by_the_clock_of_their_zone(tmp_path: Path) -> None:
     """The night in which London loses an hour: that day is 23 hours long, and its money is for 23 hours."""
     start = datetime(2026, 3, 29, 0, 0, tzinfo=UTC)  # still GMT

@@ -160,6 +160,17 @@ def test_odd_json_is_never_a_failure_and_never_recorded_when_refused(daemon: Dae
             assert answer["recorded"] + answer["duplicates"] + answer["refused"] == len(answer["results"])
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_odd_changes_of_a_budget_are_never_a_failure(daemon: Daemon, method: str) -> None:
+    made = daemon.client.post("/api/budgets", json=VALID["/api/budgets"] | {"name": method}).json()["data"]["id"]
+    chance = random.Random(method)
+    for _ in range(150):
+        body = mutated(VALID["/api/budgets"], chance)
+        response = daemon.client.request(method, f"/api/budgets/{made}", content=json.dumps(body))
+        assert response.status_code in {200, 400, 409}, (body, response.text)
+    assert daemon.client.get(f"/api/budgets/{made}").status_code == 200
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 @given(path=st.sampled_from(sorted(VALID)), content=st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_random_bytes_are_never_a_failure(daemon: Daemon, path: str, content: bytes) -> None:

@@ -43,7 +43,7 @@ def _check_s(desk: Desk, turn: int) -> float:
     call = usage(1, "", {"team": "video"})
     series = series_of(desk.caller, call, "openai")
     now_ms = desk.clock.now_ms()
-    asks = [Ask((1, f"{turn}-{number}"), series, call, CENT_NANO, now_ms) for number in range(_ASKS)]
+    asks = [Ask((1, f"{turn}-{number}"), series, call, CENT_NANO, CENT_NANO, now_ms) for number in range(_ASKS)]
     tills = desk.services.tills
     began_s = time.perf_counter()
     verdicts = [tills.reserve(ask) for ask in asks]

@@ -51,7 +51,7 @@ def build_treasury(ground: Ground, membership: Membership, prices: Prices) -> Tr
         tills.funding = Slices(tills, ground.clock, budgets.known_seq, lambda: ground.writer.ledger.last_seq)
     ground.writer.budgeting = tills
     status = BudgetStatus(budgets, ground.readers, ground.clock)
-    status.read_reserved_from(tills.reserved_in)
+    status.read_tills_from(tills.books_of, tills.reserved_in)
     burn = Burn(ground.clock)
     tills.charged_watchers.append(burn.note)
     status.read_burn_from(burn.of)

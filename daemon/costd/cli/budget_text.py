@@ -33,6 +33,7 @@ def described_change(change: pb.BudgetChange) -> dict[str, object]:
     return {
         "at": iso(change.at_ms),
         "actor": change.actor or None,
+        "actor_name": change.actor_name or None,
         "action": change.action,
         "budget": _said(change.budget),
     }
@@ -113,6 +114,8 @@ def period_words(budget: pb.Budget) -> str:
 def print_budget(answer: pb.BudgetStatusResponse) -> None:
     """A budget and how it stands."""
     budget = answer.budget
+    if any(window.partial for window in answer.windows):
+        click.echo("these figures are this sidecar's own: its hub knows of the others", err=True)
     alerts = ", ".join(f"{threshold} ({usd(_share(budget, threshold))})" for threshold in budget.alert_thresholds)
     pairs = [
         ("budget", budget.name),
@@ -168,7 +171,7 @@ def _figures(window: pb.WindowStanding) -> list[tuple[str, str]]:
     return [
         ("window", f"{iso(window.start_ms)} until {_end(window)}"),
         ("limit", usd(window.limit_nano_usd)),
-        ("settled", usd(window.settled_nano_usd) + (" (of this sidecar alone)" if window.partial else "")),
+        ("settled", usd(window.settled_nano_usd)),
         ("held", f"{usd(window.held_nano_usd)}, of which {usd(window.reserved_nano_usd)} reserved here"),
         ("available", usd(window.available_nano_usd)),
         ("overshoot", usd(window.overshoot_nano_usd)),

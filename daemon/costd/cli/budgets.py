@@ -133,7 +133,7 @@ def history(which: str, limit: int | None, reach: Reach, *, as_json: bool) -> No
         [
             iso(change.at_ms),
             change.action,
-            change.actor or "local",
+            change.actor_name or change.actor or "local",
             scope_words(change.budget),
             amount_words(change.budget),
             "hard" if change.budget.hard else "soft",
@@ -141,7 +141,7 @@ def history(which: str, limit: int | None, reach: Reach, *, as_json: bool) -> No
         ]
         for change in answer.changes
     ]
-    print_table(["when", "what", "key", "of", "amount", "kind", "revision"], rows, numbers=["revision"])
+    print_table(["when", "what", "by", "of", "amount", "kind", "revision"], rows, numbers=["revision"])
     click.echo("")
     if answer.windows:
         print_windows(answer.windows, is_past=True)

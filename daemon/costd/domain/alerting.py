@@ -17,8 +17,8 @@ WEBHOOK = "webhook"
 SLACK = "slack"
 EMAIL = "email"
 
-#: Before so much of a window has passed, and where there was none before it to go by, nobody is told of a forecast:
-#: the first calls of a month say nothing of the month.
+#: Before so much of a window has passed nobody is told of a forecast: the first calls of a month say nothing of the
+#: month, and the month before was told of when it was there.
 _LEAST_SHARE = 24
 _NANO_PER_CENT = NANO_PER_USD // 100
 
@@ -69,15 +69,11 @@ def reached(budget: Budget, settled_nano: int, forecast_nano: int | None) -> lis
     return found
 
 
-def may_forecast(period: str, window: Window, before_nano: int | None, now_ms: int) -> bool:
-    """Whether a forecast is worth telling; `before_nano` is what the window before came to, None where there was none.
-
-    False once the window is over.
-    """
+def may_forecast(period: str, window: Window, now_ms: int) -> bool:
+    """Whether a forecast is worth telling yet; False once the window is over."""
     if period == TOTAL or not window.holds(now_ms):
         return False
-    length_ms = window.end_ms - window.start_ms
-    return before_nano is not None or (now_ms - window.start_ms) * _LEAST_SHARE >= length_ms
+    return (now_ms - window.start_ms) * _LEAST_SHARE >= window.end_ms - window.start_ms
 
 
 def headline(alert: Alert) -> str:
@@ -85,8 +81,7 @@ def headline(alert: Alert) -> str:
     if alert.is_test:
         return "This is a test of costd's alerts"
     percent = threshold_text(Decimal(alert.threshold) * 100)
-    whose = f" ({alert.each} {_line(alert.value)})" if alert.each else ""
-    name = f'Budget "{_line(alert.budget)}"{whose}'
+    name = f'Budget "{_line(alert.budget)}"{_whose(alert)}'
     if alert.kind == FORECAST:
         return f"{name}: {percent} % of {dollars(alert.limit_nano)} will be spent before it resets"
     return f"{name}: {percent} % of {dollars(alert.limit_nano)} is spent"
@@ -118,6 +113,12 @@ def dollars(nano: int) -> str:
 def moment(at_ms: int) -> str:
     """A time for people, to the minute, in UTC."""
     return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _whose(alert: Alert) -> str:
+    if not alert.each:
+        return ""
+    return f" ({alert.each} {_line(alert.value)})" if alert.value else f" (no {alert.each})"
 
 
 def _line(text: str) -> str:

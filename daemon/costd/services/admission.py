@@ -147,21 +147,15 @@ class Admission:
         else:
             number = quick_uuid7(now_ms)
             request_id, stored = uuid_text(number), number.to_bytes(16, "big")
-        return _Priced(asked_s, request_id, quote, Ask((caller.org_id, stored), series, estimate, amount_nano, now_ms))
+        ask = Ask((caller.org_id, stored), series, estimate, amount_nano, quote.cost_nano, now_ms)
+        return _Priced(asked_s, request_id, quote, ask)
 
     def _patience_s(self, pause: Pause, hub_until_s: float) -> float:
         return max(0.0, hub_until_s - self._clock.monotonic_s()) if pause.is_hubs else DISK_WAIT_S
 
     def _decision(self, priced: _Priced, verdict: Verdict) -> Decision:
-        held = verdict.held
-        if held is not None and held.answer is not None:
-            first: Decision = held.answer
-            return first
         reason, quote = verdict.deny_reason, priced.quote
+        if verdict.repeated is not None:
+            return Decision(True, priced.request_id, verdict.repeated.cost_nano, None, quote.warnings, verdict.noted)
         self._metrics.budgets.preflight(reason, self._clock.monotonic_s() - priced.asked_s)
-        decision = Decision(
-            not reason, priced.request_id, quote.cost_nano, reason or None, quote.warnings, verdict.noted
-        )
-        if held is not None:
-            held.answer = decision
-        return decision
+        return Decision(not reason, priced.request_id, quote.cost_nano, reason or None, quote.warnings, verdict.noted)

@@ -176,7 +176,7 @@ class Alerts:
             key = WindowKey(budget.id, budget.revision, value, window.start_ms)
             before_nano = earlier.get(value)
             coming_nano = None
-            if may_forecast(budget.period, window, before_nano, now_ms):
+            if may_forecast(budget.period, window, now_ms):
                 pace = forecast.pace_of(budget.period, window, settled_nano, before_nano, now_ms)
                 coming_nano = forecast.forecast_nano(settled_nano, pace, window, now_ms)
             yield from self._new(held, key, window, settled_nano, coming_nano)

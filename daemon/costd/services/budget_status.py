@@ -1,17 +1,17 @@
 """How budgets stand: what is spent, held and left of their windows, where these are heading, and who holds what.
 
-What is settled and granted is read from the ledger, what is reserved comes from memory: each figure is exact, and
-together they are those of one moment where nothing is recorded in between.
+Windows in memory are read there, all figures at one moment; others, which nobody uses, from the ledger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from costd.clock import Clock
 from costd.domain import forecast
 from costd.domain.access import Caller
+from costd.domain.books import Books
 from costd.domain.budget import Budget
 from costd.domain.errors import Invalid
 from costd.domain.forecast import Pace
@@ -30,8 +30,11 @@ MAX_WINDOWS = 1_000
 DEFAULT_WINDOWS = 20
 DEFAULT_HISTORY = 100
 
-#: What calls under way have reserved in a window, in nano-USD.
-Reserved = Callable[[WindowKey], int]
+#: The books of a window at one moment, and what calls under way have reserved of it, in nano-USD; None where it is not
+#: in memory, or this daemon does not decide on it.
+ReadBooks = Callable[[WindowKey], tuple[Books, int] | None]
+#: What calls under way have reserved of a window.
+ReadReserved = Callable[[WindowKey], int]
 
 
 class BudgetStanding(NamedTuple):
@@ -57,11 +60,13 @@ class BudgetStatus:
         self._budgets = budgets
         self._readers = readers
         self._clock = clock
-        self._reserved: Reserved = lambda _: 0
+        self._books: ReadBooks = lambda _: None
+        self._reserved: ReadReserved = lambda _: 0
         self._burn: Callable[[WindowKey], Pace | None] = lambda _: None
 
-    def read_reserved_from(self, reserved: Reserved) -> None:
-        """Say what is reserved in a window."""
+    def read_tills_from(self, books: ReadBooks, reserved: ReadReserved) -> None:
+        """Say how windows in memory stand."""
+        self._books = books
         self._reserved = reserved
 
     def read_burn_from(self, burn: Callable[[WindowKey], Pace | None]) -> None:
@@ -122,17 +127,22 @@ class BudgetStatus:
     ) -> list[WindowStanding]:
         """These windows of one period, the fullest first."""
         budget = held.budget
+        live = {key: books for key in keys if (books := self._books(key)) is not None}
         # Before what is settled: what is recorded this very moment may be counted twice, and is never left out.
-        reserved = {key: self._reserved(key) for key in keys}
+        reserved = {key: self._reserved(key) for key in keys if key not in live}
         before = _window_before(budget, window)
         earlier = {key: key._replace(start_ms=before.start_ms) for key in keys} if before is not None else {}
         with self._readers.snapshot() as connection:
-            rows = store.read_rows(connection, keys)
+            rows = store.read_rows(connection, reserved)
+            names = store.source_names(connection) if any(books.accounts for books, _ in live.values()) else {}
             rows_before = store.read_rows(connection, [*earlier.values()])
         found = []
         for key in keys:
-            row = rows.get(key) or WindowRows(key, window.end_ms, 0, 0, 0, ())
-            plain = self._figures(held, row, budget.amount_nano, reserved[key])
+            if key in live:
+                plain = _of_books(key, window, live[key], names)
+            else:
+                row = rows.get(key) or WindowRows(key, window.end_ms, 0, 0, 0, ())
+                plain = self._figures(held, row, budget.amount_nano, reserved[key])
             past = rows_before.get(earlier[key]) if earlier else None
             before_nano = None if past is None else self._figures(held, past, 0, 0).settled_nano
             pace = forecast.pace_of(budget.period, window, plain.settled_nano, before_nano, now_ms)
@@ -157,6 +167,17 @@ class BudgetStatus:
         ]
         own_nano = row.settled_nano - row.credited_nano
         return stand(row.key, window, limit_nano, own_nano, reserved_nano, holdings)
+
+
+def _of_books(key: WindowKey, window: Window, live: tuple[Books, int], names: Mapping[int, str]) -> WindowStanding:
+    """A window at its authority, in memory; `names` are those of sources."""
+    books, reserved_nano = live
+    holdings = [
+        Holding(names.get(holder.source, ""), account.bound_nano, account.settled_nano)
+        for holder, account in books.accounts.items()
+    ]
+    own_nano = books.own_settled_nano - books.credited_nano
+    return stand(key, window, books.limit_nano, own_nano, reserved_nano, holdings)
 
 
 def _own_share(row: WindowRows, window: Window, limit_nano: int, reserved_nano: int) -> WindowStanding:

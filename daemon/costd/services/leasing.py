@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from costd.clock import Clock
-from costd.domain.lease import LeaseAnswer, LeaseRequest
+from costd.domain.lease import LeaseAnswer, LeaseRequest, Want
 from costd.domain.link import LinkBroken
 from costd.domain.window_key import WindowKey
 from costd.services.attempts import Attempts
@@ -187,7 +187,9 @@ class Leasing:
         """Ask once, and use what is granted."""
         slices = self._slices
         epoch = slices.epoch
-        self._persist(slices.withdraw() | slices.empty_closed(self._ttl_ms))
+        if taken := slices.take_out(self._ttl_ms):
+            self._persist(taken)
+            slices.written(taken)
         wants, waiters = slices.wants()
         try:
             state = self._state
@@ -200,8 +202,9 @@ class Leasing:
             asked_ms = self._clock.elapsed_ms()
             answer = self._exchange(road, request)
             if self._heed(answer) and slices.epoch == epoch:
-                self._persist(slices.learned(answer))
-                slices.use(answer, wants, asked_ms, stand.epoch_first)
+                found, changed = slices.learned(epoch, answer)
+                self._persist(changed)
+                slices.use(answer, found, _needed(wants), asked_ms, stand.epoch_first)
         finally:
             slices.let_go(waiters)
 
@@ -263,3 +266,10 @@ class Leasing:
 
     def _write(self, apply: Callable[[Commit], object]) -> None:
         self._writer.submit(Change(apply, bounded=False)).wait(_WRITE_TIMEOUT_S)
+
+
+def _needed(wants: Sequence[Want]) -> dict[WindowKey, list[int]]:
+    needed: dict[WindowKey, list[int]] = {}
+    for want in wants:
+        needed.setdefault(want.window, []).append(want.needed_nano)
+    return needed

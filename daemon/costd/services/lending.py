@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
 from costd.domain.books import Books, Holder
+from costd.domain.errors import Forbidden
 from costd.domain.lease import LeaseAnswer, LeaseRequest, Report, Return, Slice, Want
 from costd.domain.reservation import NEVER_MS
 from costd.domain.window_key import WindowKey
@@ -25,7 +26,7 @@ from costd.store.budget_rows import AccountRow, write_accounts
 from costd.store.commit import Change, Commit
 from costd.store.hub_state import ensure_hub_state, read_hub_state
 from costd.store.lease_rows import Succession
-from costd.store.sources import KnownSource
+from costd.store.sources import KnownSource, is_forgotten
 
 if TYPE_CHECKING:
     from costd.metrics import Metrics
@@ -122,6 +123,7 @@ class Lending(Authority):
             for live in self._tills.lives():
                 reserved_nano = live.till.reserved_nano
                 self._move(live, partial(Books.forget, source=source_id, reserved_nano=reserved_nano))
+            self._unwritten = {at: granted for at, granted in self._unwritten.items() if at[1] != source_id}
             self._await(self._awaited - {source_id})
 
     def _await(self, sources: frozenset[int]) -> None:
@@ -243,7 +245,15 @@ class Lending(Authority):
         if not unwritten:
             return
         grants = {at: (granted, 0) for at, granted in unwritten.items()}
-        self._write(lambda commit: write_accounts(commit, grants))
+
+        def apply(commit: Commit) -> bool:
+            if is_there := not is_forgotten(commit.connection, source.id):
+                write_accounts(commit, grants)
+            return is_there
+
+        if not self._write(apply):
+            self.forget(source.id)
+            raise Forbidden(f'the source "{source.name}" was forgotten')
         with self._tills.lock:
             for at, granted in unwritten.items():
                 if self._unwritten.get(at) == granted:
@@ -262,7 +272,11 @@ class Lending(Authority):
             self._unwritten[live.key, source_id, epoch] = granted
 
     def _note_hunger(self, key: WindowKey, source_id: int) -> None:
-        self._hungry[key] = source_id, self._clock.monotonic_s() + HUNGER_S
+        """Ask the others for money, for one at a time: where all are short, each would wait for the others."""
+        now_s = self._clock.monotonic_s()
+        hungry, until_s = self._hungry.get(key, (source_id, 0.0))
+        if hungry == source_id or until_s < now_s:
+            self._hungry[key] = source_id, now_s + HUNGER_S
 
     def _answer(
         self,

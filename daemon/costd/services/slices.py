@@ -6,7 +6,7 @@ grant before it is used here, a return before the hub hears of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -42,12 +42,20 @@ KNOWN_MS = 2_000
 HURRY_MS = 500
 #: Use ends this part of its time early: clocks of two machines do not run alike.
 _MARGIN = 10
+#: How often in that time all slices are bound to the hub's word, whether or not it spoke of them.
+_REFRESHES = 4
+#: Windows looked at under the lock at a time.
+_AT_ONCE = 200
 #: More than any amount: nothing was refused.
 NONE_NANO = 2**63 - 1
 #: Numbers of the ledger that are remembered with what had been recorded until then, for each window.
 MAX_NOTED = 2_048
 #: A return is said again at least so often, as the hub may not hear it.
 _SAY_AGAIN = 3
+
+
+#: (granted, returned) by window and epoch.
+Persisted = dict[tuple[WindowKey, bytes], tuple[int, int]]
 
 
 class HeldWindow:
@@ -112,7 +120,13 @@ class Slices:
         #: Slices of this epoch may be used until then; the hub confirmed it once it is above 0.
         self._usable_until_ms = 0
         self._is_awaiting = False
+        #: Windows of which somebody waits for more, and who waits.
+        self._asking: set[WindowKey] = set()
         self._waiters: list[Ticket[None]] = []
+        #: When any of them was in use last, and when all were bound to the hub's word last.
+        self._active_ms = self._refreshed_ms = -NEVER_MS
+        #: What was taken out of the tills, and is not on disk yet.
+        self._unwritten: Persisted = {}
         #: Whether the hub is out of reach: nobody waits for it then.
         self.is_away = False
         self._hurried_ms = -NEVER_MS
@@ -172,6 +186,7 @@ class Slices:
                 if needed_nano >= held.refused_nano:
                     return None
             held.waiting.append(amount_nano if is_short else 0)
+            self._asking.add(live.key)
             asks = True
         if not asks:
             return None
@@ -189,7 +204,11 @@ class Slices:
         return BUDGET_EXCEEDED if is_known and held.refused_nano < NONE_NANO else LEASE_UNAVAILABLE
 
     def may_drop(self, live: LiveWindow) -> bool:
-        """Of a window that has ended nothing more is used, and the rows know what was granted."""
+        """Of a window that has ended nothing more is used; what another holds goes back first."""
+        held = self._held.get(live.key)
+        is_over = live.window.end_ms <= self._clock.now_ms()
+        if held is not None and not is_over and held.held.bound_nano > live.till.used_nano:
+            return False
         self._held.pop(live.key, None)
         return True
 
@@ -237,21 +256,31 @@ class Slices:
     def wants(self) -> tuple[list[Want], list[Ticket[None]]]:
         """What the hub is asked for, what callers wait for first; and those who wait for the answer."""
         with self._tills.lock:
-            wants: list[Want] = []
-            idle: list[tuple[int, Want]] = []
-            for live in self._tills.lives():
-                held = self._held.get(live.key)
-                if held is None:
-                    continue
-                waiting, held.waiting = held.waiting, []
-                self._look(live, held)
-                if waiting:
-                    wants += self._needs(live, held, waiting)
-                elif held.held.bound_nano or self._is_low(live, held):
-                    idle.append((held.answered_ms, self._ahead(live, held)))
-            idle.sort(key=lambda pair: pair[0])
+            asking, self._asking = self._asking, set()
             waiters, self._waiters = self._waiters, []
-            return [*wants, *(want for _, want in idle)][:MAX_ITEMS], waiters
+            wants: list[Want] = []
+            for key in asking:
+                held, live = self._held.get(key), self._tills.live(key)
+                if held is not None and live is not None and held.waiting:
+                    waiting, held.waiting = held.waiting, []
+                    wants += self._needs(live, held, waiting)
+        idle: list[tuple[int, Want]] = []
+        for live, held in self._each():
+            self._look(live, held)
+            if live.key not in asking and (held.held.bound_nano or self._is_low(live, held)):
+                idle.append((held.answered_ms, self._ahead(live, held)))
+        idle.sort(key=lambda pair: pair[0])
+        return [*wants, *(want for _, want in idle)][:MAX_ITEMS], waiters
+
+    def _each(self) -> Iterator[tuple[LiveWindow, HeldWindow]]:
+        """All slices of hard budgets, under the lock; that is let go of now and then, as callers wait for it."""
+        keys = list(self._held)
+        for start in range(0, len(keys), _AT_ONCE):
+            with self._tills.lock:
+                for key in keys[start : start + _AT_ONCE]:
+                    held, live = self._held.get(key), self._tills.live(key)
+                    if held is not None and live is not None and live.budget.hard:
+                        yield live, held
 
     @property
     def has_waiters(self) -> bool:
@@ -261,12 +290,7 @@ class Slices:
     @property
     def is_active(self) -> bool:
         """Whether money was used or reserved of late, or is asked back."""
-        since_ms = self._clock.elapsed_ms() - ACTIVE_MS
-        with self._tills.lock:
-            return any(
-                each.active_ms > since_ms or (each.told is not None and each.told.recall)
-                for each in self._held.values()
-            )
+        return self._clock.elapsed_ms() - self._active_ms < ACTIVE_MS
 
     def take_waiters(self) -> list[Ticket[None]]:
         """Those who wait for the hub."""
@@ -287,12 +311,11 @@ class Slices:
         before_ms, before_nano = held.seen
         spent_nano = till.used_nano + till.reserved_nano
         if spent_nano != before_nano or till.reserved_nano:
-            held.active_ms = now_ms
+            held.active_ms = self._active_ms = now_ms
         if (passed_ms := now_ms - before_ms) >= 500:
             rate = max(0, spent_nano - before_nano) * 1_000 // passed_ms
-            # Up at once, down over half a minute.
             share = min(1_000, passed_ms * 1_000 // AHEAD_MS)
-            held.burn_nano = max(rate, (held.burn_nano * (1_000 - share) + rate * share) // 1_000)
+            held.burn_nano = (held.burn_nano * (1_000 - share) + rate * share) // 1_000
             held.seen = now_ms, spent_nano
 
     def _needs(self, live: LiveWindow, held: HeldWindow, waiting: Sequence[int]) -> list[Want]:
@@ -322,40 +345,40 @@ class Slices:
 
     # -- what goes back ----------------------------------------------------------------------------------------------
 
-    def withdraw(self) -> dict[tuple[WindowKey, bytes], tuple[int, int]]:
-        """Take money out of the tills that is idle or asked back; the slices to persist before the hub hears of it."""
-        with self._tills.lock:
-            now_ms = self._clock.elapsed_ms()
-            changed: dict[tuple[WindowKey, bytes], tuple[int, int]] = {}
-            for live in self._tills.lives():
-                held = self._held.get(live.key)
-                if held is None or not self._is_usable(live, held):
-                    continue
-                self._look(live, held)
-                is_recalled = held.told is not None and held.told.recall
-                if (is_recalled or now_ms - held.active_ms >= IDLE_MS) and (amount := live.till.withdraw()):
-                    held.held = held.held.give_back(amount)
-                    self._go_back(live.key, held.held, changed)
-                    if not is_recalled:
-                        held.burn_nano = 0
-            return changed
+    def take_out(self, ttl_ms: int) -> Persisted:
+        """Take money out that is idle, asked back, or of an epoch that is over and has nothing reserved against it.
 
-    def empty_closed(self, ttl_ms: int) -> dict[tuple[WindowKey, bytes], tuple[int, int]]:
-        """Give back slices of epochs that are over, once nothing can be reserved against them; to be persisted."""
+        What is to be persisted before the hub hears of it. `ttl_ms` is how long reservations live.
+        """
+        now_ms = self._clock.elapsed_ms()
+        for live, held in self._each():
+            if not self._is_usable(live, held):
+                continue
+            self._look(live, held)
+            is_recalled = held.told is not None and held.told.recall
+            if (is_recalled or now_ms - held.active_ms >= IDLE_MS) and (amount := live.till.withdraw()):
+                held.held = held.held.give_back(amount)
+                self._go_back(live.key, held.held)
+                if not is_recalled:
+                    held.burn_nano = 0
         with self._tills.lock:
-            now_ms = self._clock.elapsed_ms()
-            changed: dict[tuple[WindowKey, bytes], tuple[int, int]] = {}
             for (key, epoch), closed in list(self.closed.items()):
-                live = self._tills.live(key)
-                if live is None or not live.till.reserved_nano or now_ms - closed.since_ms > ttl_ms:
+                closed_live = self._tills.live(key)
+                is_idle = closed_live is None or not closed_live.till.reserved_nano
+                if is_idle or now_ms - closed.since_ms > ttl_ms:
                     del self.closed[key, epoch]
-                    self._go_back(key, closed.held.empty(), changed)
-            return changed
+                    self._go_back(key, closed.held.empty())
+            return dict(self._unwritten)
 
-    def _go_back(
-        self, key: WindowKey, held: HeldSlice, changed: dict[tuple[WindowKey, bytes], tuple[int, int]]
-    ) -> None:
-        changed[key, held.epoch] = held.granted_nano, held.returned_nano
+    def written(self, slices: Persisted) -> None:
+        """These are on disk."""
+        with self._tills.lock:
+            for at, pair in slices.items():
+                if self._unwritten.get(at) == pair:
+                    del self._unwritten[at]
+
+    def _go_back(self, key: WindowKey, held: HeldSlice) -> None:
+        self._unwritten[key, held.epoch] = held.granted_nano, held.returned_nano
         self.returning[key, held.epoch] = Returning(held.returned_nano, self._last_seq())
 
     def returns(self, acknowledged: int) -> list[Return]:
@@ -370,19 +393,18 @@ class Slices:
 
     # -- what the hub answers ----------------------------------------------------------------------------------------
 
-    def learned(self, answer: LeaseAnswer) -> dict[tuple[WindowKey, bytes], tuple[int, int]]:
-        """Take down what the hub says it granted and took back; what is to be persisted before it is used."""
+    def learned(self, epoch: bytes, answer: LeaseAnswer) -> tuple[dict[WindowKey, HeldSlice], Persisted]:
+        """The slices as the hub says they are, and what of that is to be persisted before it is used."""
         with self._tills.lock:
-            changed: dict[tuple[WindowKey, bytes], tuple[int, int]] = {}
+            found: dict[WindowKey, HeldSlice] = {}
+            changed: Persisted = {}
             for told in answer.slices:
-                held = self._held.get(told.window)
-                if held is None:
+                held, at = self._held.get(told.window), (told.window, epoch)
+                if held is None or held.held.epoch != epoch:
                     continue
-                before = held.held
-                held.held = before.confirm(told.granted_nano, told.returned_nano)
-                if held.held != before:
-                    changed[told.window, self._epoch] = held.held.granted_nano, held.held.returned_nano
-                at = told.window, self._epoch
+                now = found[told.window] = held.held.confirm(told.granted_nano, told.returned_nano)
+                if now != held.held:
+                    changed[at] = now.granted_nano, now.returned_nano
                 if held.held.returned_nano <= told.returned_nano:
                     self.returning.pop(at, None)
                 elif at not in self.returning:  # of a process before this one, or said and not heard
@@ -390,30 +412,43 @@ class Slices:
             for at, each in list(self.returning.items()):
                 if each.tries >= _SAY_AGAIN:
                     del self.returning[at]
-            return changed
+            return found, changed
 
-    def use(self, answer: LeaseAnswer, wants: Sequence[Want], asked_ms: int, first_seq: int) -> None:
-        """Use what was granted, now that it is on disk; `first_seq` is the first number of this epoch."""
+    def use(
+        self,
+        answer: LeaseAnswer,
+        slices: Mapping[WindowKey, HeldSlice],
+        needed: Mapping[WindowKey, Sequence[int]],
+        asked_ms: int,
+        first_seq: int,
+    ) -> None:
+        """Use these slices, which are on disk; `first_seq` is the first number of their epoch.
+
+        `needed` is what `granted` was to come to for calls that wait.
+        """
         with self._tills.lock:
+            now_ms = self._clock.elapsed_ms()
             self.is_away = False
             self._is_awaiting = answer.awaiting
-            if answer.confirmed:
-                self._usable_until_ms = asked_ms + answer.use_ms - answer.use_ms // _MARGIN
-            needed: dict[WindowKey, list[int]] = {}
-            for want in wants:
-                needed.setdefault(want.window, []).append(want.needed_nano)
-            now_ms = self._clock.elapsed_ms()
+            was_usable = self._usable_until_ms > 0
+            self._usable_until_ms = asked_ms + answer.use_ms - answer.use_ms // _MARGIN
             for told in answer.slices:
                 held, live = self._held.get(told.window), self._tills.live(told.window)
-                if held is None or live is None:
+                if held is None or live is None or told.window not in slices:
                     continue
-                held.told = told
+                held.held = slices[told.window]
+                is_first, held.told = held.told is None, told
                 held.answered_ms = now_ms
                 held.watermark = max(answer.watermark, first_seq - 1)
                 refused = [each for each in needed.get(told.window, ()) if each > told.granted_nano]
                 held.refused_nano = min(refused, default=NONE_NANO)
                 live.elsewhere_nano = told.available_nano
-            for live in self._tills.lives():
+                self._bind(live)
+                if is_first:
+                    held.seen = now_ms, live.till.used_nano + live.till.reserved_nano
+        if not was_usable or now_ms - self._refreshed_ms > answer.use_ms // _REFRESHES:
+            self._refreshed_ms = now_ms
+            for live, _ in self._each():
                 self._bind(live)
 
     def _is_usable(self, live: LiveWindow, held: HeldWindow) -> bool:

@@ -11,13 +11,16 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
+from costd.domain.books import Books
 from costd.domain.budget import ALLOW, DENY, Budget
 from costd.domain.errors import Conflict, Overloaded, Refused
 from costd.domain.reservation import MARK, Reservations, Till
 from costd.domain.series import Series
+from costd.domain.units import Quantity
 from costd.domain.usage import Usage
 from costd.domain.window import Window
 from costd.domain.window_key import WindowKey
@@ -46,7 +49,9 @@ MAX_REMEMBERED = 20_000
 #: Reservations let go of at a time, so that no caller waits for more.
 _EXPIRE_AT_ONCE = 500
 #: How long before a window ends the next one is brought into memory.
-AHEAD_MS = 5_000
+AHEAD_MS = 30_000
+#: Windows that are brought into memory, and marks that are lowered, in one commit: no record waits for more.
+_AT_ONCE = 500
 #: From how many windows in memory on those that nobody uses are let go; about 1 KB each.
 MANY_LIVES = 20_000
 #: A higher mark that was asked for so long ago is asked for again: its commit may have failed.
@@ -58,33 +63,50 @@ _log = logging.getLogger(__name__)
 
 
 class Ask(NamedTuple):
-    """A call that wants to be made: what it may cost (None: nobody knows), and at what time it is charged."""
+    """A call that wants to be made: what it may cost (None: nobody knows), and at what time it is charged.
+
+    `amount_nano` is what is to be reserved for it: `cost_nano`, or a little where that is nothing.
+    """
 
     name: RequestName
     series: Series
     estimate: Usage
     amount_nano: int | None
+    cost_nano: int | None
     at_ms: int
 
 
 class Held:
-    """What is remembered with a reservation; `answer` is what its caller was told."""
+    """What is remembered with a reservation, no more than is needed: there may be very many.
 
-    __slots__ = ("answer", "at_ms", "estimate", "noted")
+    `shared`, `units` and `job` are what the caller said of the call, `shared` one object for all that say the same.
+    """
 
-    def __init__(self, estimate: Usage, at_ms: int) -> None:
-        self.estimate = estimate
-        self.at_ms = at_ms
-        self.answer: Any = None
-        self.noted: Noted | None = None
+    __slots__ = ("at_ms", "cost_nano", "job", "shared", "units")
+
+    def __init__(self, ask: Ask, shared: tuple[object, ...]) -> None:
+        self.at_ms = ask.at_ms
+        self.cost_nano = ask.cost_nano
+        self.shared = shared
+        self.units = ask.estimate.units
+        self.job = ask.estimate.job
+
+    def is_of(self, estimate: Usage) -> bool:
+        """Whether this was reserved for a call of the same content; a count of zero says nothing."""
+        if self.shared != estimate.shared() or self.job != estimate.job:
+            return False
+        return self.units == estimate.units or _counted(self.units) == _counted(estimate.units)
 
 
 class Verdict(NamedTuple):
-    """Whether a call may be made: "" or why not, and the budget that says so or is the tightest."""
+    """Whether a call may be made: "" or why not, and the budget that says so or is the tightest.
+
+    `repeated` is what was reserved before, where the same was asked again.
+    """
 
     deny_reason: str
     noted: Noted | None
-    held: Held | None = None
+    repeated: Held | None = None
 
 
 class Pause(NamedTuple):
@@ -95,8 +117,9 @@ class Pause(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The windows of a series, between two moments."""
+    """The windows of a series, between two moments; `shared` is what the first of its callers said."""
 
+    shared: tuple[object, ...]
     from_ms: int
     until_ms: int
     all: tuple[LiveWindow, ...]
@@ -190,13 +213,19 @@ class Tills:
         with self.lock:
             reservation = self._reservations.get(ask.name)
             if reservation is not None:
-                return _repeated(reservation.said, ask)
+                return self._repeated(reservation.said, ask)
             found = self._found.get(ask.series)
             if found is None or not found.from_ms <= ask.at_ms < found.until_ms:
-                found = self._find(ask.series, ask.at_ms)
+                found = self._find(ask, ask.at_ms)
                 if found is None:
                     return Pause(self._open(ask.series, ask.at_ms), is_hubs=False)
             return self._decide(ask, found, is_last=is_last)
+
+    def books_of(self, key: WindowKey) -> tuple[Books, int] | None:
+        """The books of a window in memory, and what is reserved of it, at one moment; None where there are none."""
+        with self.lock:
+            live = None if self.is_joined else self._lives.get(key)
+            return None if live is None else (live.books, live.till.reserved_nano)
 
     def reserved_in(self, key: WindowKey) -> int:
         """What calls under way have reserved of a window, in nano-USD; from any thread, without waiting."""
@@ -217,7 +246,8 @@ class Tills:
             return Verdict("", _tightest(found))
         if len(self._reservations) >= self._most:
             raise Overloaded("more calls have money reserved than may at one time (budgets.max_reservations)")
-        held = Held(ask.estimate, ask.at_ms)
+        shared = ask.estimate.shared()
+        held = Held(ask, found.shared if shared == found.shared else shared)
         lives, tills = found.hard, found.tills
         elapsed_ms = self._clock.elapsed_ms()
         while (short := self._reservations.reserve(ask.name, tills, amount, elapsed_ms, held)) is not None:
@@ -237,11 +267,18 @@ class Tills:
             if till.reserved_nano * 2 > till.mark_nano and live.raising_until_ms <= elapsed_ms:
                 live.raising_until_ms = elapsed_ms + _RAISING_MS
                 self._raise_ahead(live)
-        held.noted = _tightest(found)
-        return Verdict("", held.noted, held)
+        return Verdict("", _tightest(found))
 
-    def _find(self, series: Series, at_ms: int) -> _Found | None:
-        """The windows of a series at a moment; None where one of them is not in memory."""
+    def _repeated(self, held: Held, ask: Ask) -> Verdict:
+        """The same was asked before: what was reserved then."""
+        if not held.is_of(ask.estimate):
+            raise Conflict("this request id has money reserved for a call with other content")
+        found = self._find(ask, held.at_ms)
+        return Verdict("", None if found is None else _tightest(found), held)
+
+    def _find(self, ask: Ask, at_ms: int) -> _Found | None:
+        """The windows of a call's series at a moment; None where one of them is not in memory."""
+        series = ask.series
         if not self._attributed.knows_org(series.org_id):
             return None
         lives = []
@@ -259,7 +296,7 @@ class Tills:
         hard = tuple(live for live in lives if live.budget.hard)
         if len(self._found) >= MAX_REMEMBERED:
             self._found = {}
-        found = _Found(from_ms, until_ms, tuple(lives), hard, tuple(live.till for live in hard))
+        found = _Found(ask.estimate.shared(), from_ms, until_ms, tuple(lives), hard, tuple(live.till for live in hard))
         self._found[series] = found
         return found
 
@@ -470,7 +507,8 @@ class Tills:
                     self._drop(live)
                     continue
                 is_used = not live.is_idle or not live.budget.each
-                if end_ms <= now_ms + AHEAD_MS and is_used and not live.next_is_asked:
+                is_due = end_ms <= now_ms + AHEAD_MS and is_used and not live.next_is_asked
+                if is_due and len(wanted) < _AT_ONCE:
                     live.next_is_asked = True
                     window = self._matches.window(live.budget, end_ms)
                     if window is not None:
@@ -487,7 +525,8 @@ class Tills:
                 reserved = max((live.till.reserved_nano for live in self._of_mark.get(at, ())), default=0)
                 if mark_nano > LOWER_ABOVE * reserved and not self.marks.has_ghosts:
                     high[at] = RAISE_TO * reserved
-            lowered = {at: mark_nano for at, mark_nano in high.items() if at in self._high}
+            again = ((at, mark_nano) for at, mark_nano in high.items() if at in self._high)
+            lowered = dict(islice(again, _AT_ONCE))
             self._high = high.keys() - lowered.keys()
             # In memory first: what is on disk is never below what may be reserved.
             for at, mark_nano in lowered.items():
@@ -508,12 +547,15 @@ class Tills:
 
     def close(self) -> None:
         """Write down what is reserved now, for the process after this one."""
+        now_ms = self._clock.now_ms()
         with self.lock:
             known = self.marks.known()
             marks = dict(known) if self.marks.has_ghosts else dict.fromkeys(known, 0)
             for at, lives in self._of_mark.items():
                 if at in marks:
-                    marks[at] = max(live.till.reserved_nano for live in lives)
+                    # In a window that has ended nobody can reserve any more.
+                    present = (live.till.reserved_nano for live in lives if live.window.holds(now_ms))
+                    marks[at] = max(present, default=0)
         if marks:
             self._write_marks(marks, is_last=True).wait(_CLOSE_TIMEOUT_S)
 
@@ -557,11 +599,8 @@ class Tills:
                     self.funding.changed(live)
 
 
-def _repeated(held: Held, ask: Ask) -> Verdict:
-    """The first verdict again, where the same was asked."""
-    if held.estimate is not ask.estimate and held.estimate.fingerprint() != ask.estimate.fingerprint():
-        raise Conflict("this request id has money reserved for a call with other content")
-    return Verdict("", held.noted, held)
+def _counted(units: Sequence[tuple[str, Quantity]]) -> list[tuple[str, Quantity]]:
+    return [(name, amount) for name, amount in units if amount]
 
 
 def _tightest(found: _Found) -> Noted | None:

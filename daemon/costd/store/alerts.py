@@ -131,12 +131,15 @@ def find_due(connection: sqlite3.Connection, channel: str, now_ms: int, far_ms: 
 
     What is said to be tried after `far_ms` is due too: it was said by a clock that was ahead.
     """
-    row = connection.execute(
-        f"{_ALERT} JOIN alert_delivery d ON d.alert_id = a.id WHERE d.channel = ? AND d.next_ms IS NOT NULL AND "
-        "(d.next_ms <= ? OR d.next_ms > ?) ORDER BY d.next_ms, a.id LIMIT 1",
-        (channel, now_ms, far_ms),
-    ).fetchone()
-    return None if row is None else Due(row[0], _alert(row))
+    for condition, at_ms in (("d.next_ms <= ?", now_ms), ("d.next_ms > ?", far_ms)):
+        row = connection.execute(
+            f"{_ALERT} JOIN alert_delivery d ON d.alert_id = a.id WHERE d.channel = ? AND {condition} "
+            "ORDER BY d.next_ms, a.id LIMIT 1",
+            (channel, at_ms),
+        ).fetchone()
+        if row is not None:
+            return Due(row[0], _alert(row))
+    return None
 
 
 def next_due_ms(connection: sqlite3.Connection, channel: str) -> int | None:

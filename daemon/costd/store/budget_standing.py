@@ -79,6 +79,11 @@ def read_rows(connection: sqlite3.Connection, keys: Collection[WindowKey]) -> di
     return found
 
 
+def source_names(connection: sqlite3.Connection) -> dict[int, str]:
+    """The names of a hub's sources by their numbers."""
+    return dict(connection.execute("SELECT id, name FROM source").fetchall())
+
+
 def _accounts(connection: sqlite3.Connection, key: WindowKey) -> list[Account]:
     rows = connection.execute(
         "SELECT coalesce(s.name, ''), a.granted_nano, a.returned_nano, a.settled_nano FROM budget_account a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -56,10 +56,11 @@ class StoredBudget:
 
 @dataclass(frozen=True, slots=True)
 class StoredChange:
-    """A change of a budget: when (UTC milliseconds), the id of the key that did it, and the budget after it."""
+    """A change of a budget: when (UTC milliseconds), the key that did it by id and name, and the budget after it."""
 
     at_ms: int
     actor: str
+    actor_name: str
     action: str
     budget: Budget
 
@@ -118,12 +119,13 @@ def _set_known(commit: Commit, where: str, seq: int, value: str) -> None:
 def list_changes(connection: sqlite3.Connection, budget: Budget, limit: int) -> list[StoredChange]:
     """What became of a budget, newest first."""
     rows = connection.execute(
-        "SELECT at_ms, actor, action, said FROM budget_change WHERE budget_id = ? ORDER BY id DESC LIMIT ?",
+        "SELECT c.at_ms, c.actor, coalesce(k.name, ''), c.action, c.said FROM budget_change c "
+        "LEFT JOIN api_key k ON k.id = c.actor WHERE c.budget_id = ? ORDER BY c.id DESC LIMIT ?",
         (budget.id, limit),
     )
     return [
-        StoredChange(at_ms, actor, action, _of_said(budget.id, budget.org_id, json.loads(said)))
-        for at_ms, actor, action, said in rows
+        StoredChange(at_ms, actor, actor_name, action, _of_said(budget.id, budget.org_id, json.loads(said)))
+        for at_ms, actor, actor_name, action, said in rows
     ]
 
 
@@ -176,14 +178,6 @@ def keys_known_as(connection: sqlite3.Connection, org_id: int, named: str) -> li
         (org_id, named),
     )
     return [(key_id, bool(is_living)) for key_id, is_living in rows]
-
-
-def key_names(connection: sqlite3.Connection, ids: Collection[str]) -> dict[str, str]:
-    """The names of keys by their ids."""
-    rows = connection.execute(
-        "SELECT id, name FROM api_key WHERE id IN (SELECT value FROM json_each(?))", (_json(list(ids)),)
-    )
-    return dict(rows.fetchall())
 
 
 def _copy(copy: StoredBudget, known_seq: int) -> StoredBudget:

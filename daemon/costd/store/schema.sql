@@ -648,7 +648,7 @@ CREATE TABLE alert_delivery (
   PRIMARY KEY (alert_id, channel)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX alert_delivery_due ON alert_delivery (next_ms) WHERE next_ms IS NOT NULL;
+CREATE INDEX alert_delivery_due ON alert_delivery (channel, next_ms) WHERE next_ms IS NOT NULL;
 
 CREATE TABLE lease_state (
   id INTEGER PRIMARY KEY CHECK (id = 1),

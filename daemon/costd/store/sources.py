@@ -94,6 +94,12 @@ def store_forgotten(commit: Commit, source: KnownSource) -> KnownSource:
     return source._replace(forgotten_ms=commit.now_ms)
 
 
+def is_forgotten(connection: sqlite3.Connection, source_id: int) -> bool:
+    """Whether a source was forgotten."""
+    (forgotten_ms,) = connection.execute("SELECT forgotten_ms FROM source WHERE id = ?", (source_id,)).fetchone()
+    return forgotten_ms is not None
+
+
 def touch_source(commit: Commit, source_id: int, host: str, version: str, seen_ms: int, clock_skew_ms: int) -> None:
     """Note what a source said of itself as it connected, and how far its clock is behind, in milliseconds."""
     commit.connection.execute(

@@ -360,12 +360,15 @@ class BudgetChange(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    ACTOR_NAME_FIELD_NUMBER: _builtins.int
     at_ms: _builtins.int
     """When."""
     actor: _builtins.str
     """The id of the key that did it."""
     action: _builtins.str
     """"created", "changed" or "removed"."""
+    actor_name: _builtins.str
+    """The key's name; empty where it is not known here, or was the local user."""
     @_builtins.property
     def budget(self) -> Global___Budget:
         """The budget after it."""
@@ -377,10 +380,11 @@ class BudgetChange(_message.Message):
         actor: _builtins.str = ...,
         action: _builtins.str = ...,
         budget: Global___Budget | None = ...,
+        actor_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "at_ms", b"at_ms", "budget", b"budget"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "actor_name", b"actor_name", "at_ms", b"at_ms", "budget", b"budget"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

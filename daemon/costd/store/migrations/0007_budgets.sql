@@ -106,7 +106,7 @@ CREATE TABLE alert_delivery (
   error TEXT NOT NULL,
   PRIMARY KEY (alert_id, channel)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX alert_delivery_due ON alert_delivery (next_ms) WHERE next_ms IS NOT NULL;
+CREATE INDEX alert_delivery_due ON alert_delivery (channel, next_ms) WHERE next_ms IS NOT NULL;
 
 -- At a sidecar: how it stands with its hub about slices. One row, once it asked.
 CREATE TABLE lease_state (

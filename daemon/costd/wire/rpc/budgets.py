@@ -57,7 +57,11 @@ class BudgetsService:
         found = self._services.budget_status.history(caller, request.budget, request.limit)
         changes = [
             pb.BudgetChange(
-                at_ms=change.at_ms, actor=change.actor, action=change.action, budget=budget_after(change.budget)
+                at_ms=change.at_ms,
+                actor=change.actor,
+                actor_name=change.actor_name,
+                action=change.action,
+                budget=budget_after(change.budget),
             )
             for change in found.changes
         ]

@@ -159,6 +159,7 @@ class BudgetChange(Struct, frozen=True):
 
     at: str
     actor: str | None
+    actor_name: str | None
     action: str
     budget: BudgetSaid
 

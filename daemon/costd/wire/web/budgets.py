@@ -190,8 +190,9 @@ def _scope(sent: BudgetBody) -> dict[str, str] | None:
     for dimension, value in sent.scope.items():
         if not isinstance(value, str):
             raise Invalid(f"scope.{dimension[:64]}", "must be a string")
-    told = sent.scope_type
-    if told is not None and sorted(told.split(",")) != sorted([*sent.scope, *([sent.each] if sent.each else [])]):
+    # As it is answered, it names the dimension of `each` as well.
+    told = None if sent.scope_type is None else {*sent.scope_type.split(",")} - {sent.each}
+    if told is not None and told != {*sent.scope} - {sent.each}:
         raise Invalid("scope_type", "says another scope than scope does; give one of them")
     return sent.scope
 
@@ -259,7 +260,8 @@ def _said(budget: domain.Budget) -> dict[str, Any]:
 
 def _changed(change: StoredChange) -> types.BudgetChange:
     said = types.BudgetSaid(**_said(change.budget))
-    return types.BudgetChange(rfc3339(change.at_ms), change.actor or None, change.action, said)
+    actor, name = change.actor or None, change.actor_name or None
+    return types.BudgetChange(rfc3339(change.at_ms), actor, name, change.action, said)
 
 
 def _window(standing: WindowStanding) -> types.Window:

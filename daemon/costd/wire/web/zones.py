@@ -10,13 +10,9 @@ from zoneinfo import ZoneInfo
 from costd.domain import days
 from costd.domain.days import FIRST_YEAR, LAST_YEAR, Span
 from costd.domain.errors import Invalid
+from costd.domain.window import zone_of
 from costd.wire.web.answers import rfc3339
 from costd.wire.web.moments import parse_day, parse_timestamp
-
-#: What names of zones look like; anything else is kept away from the file system.
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}\Z", re.ASCII)
-#: Folders of the same zones on another clock, which counts leap seconds.
-_OTHER_CLOCKS = ("right/", "posix/")
 
 _FIRST_MS = days.day_start_ms(date(FIRST_YEAR, 1, 1), UTC)
 _END_MS = days.day_start_ms(date(LAST_YEAR + 1, 1, 1), UTC)
@@ -36,12 +32,10 @@ def parse_zone(name: str | None, field: str = "timezone") -> tzinfo:
     """The zone of an IANA name; UTC where there is none."""
     if not name or name == "UTC":
         return UTC
-    if _NAME.match(name) and not name.startswith(_OTHER_CLOCKS):
-        try:
-            return ZoneInfo(name)
-        except (LookupError, ValueError, OSError):
-            pass
-    raise Invalid(field, 'must be the IANA name of a time zone, like "Asia/Kolkata"')
+    try:
+        return zone_of(name)
+    except Invalid as refusal:
+        raise refusal.renamed(field) from None
 
 
 def zone_name(zone: tzinfo) -> str:
