@@ -14,6 +14,7 @@ from costd.addresses import Address, is_in_the_clear
 from costd.alert_settings import Alerts
 from costd.domain.errors import ConfigError
 from costd.places import auto_socket, default_data_dir
+from costd.proxy_settings import Proxy
 from costd.sections import (
     Budgets,
     Disk,
@@ -119,6 +120,7 @@ class Config:
     limits: Limits
     budgets: Budgets
     alerts: Alerts
+    proxy: Proxy
     retention: Retention
     shutdown: Shutdown
     disk: Disk

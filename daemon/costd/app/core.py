@@ -28,6 +28,7 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
+from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.quarantine import Quarantine
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
@@ -128,6 +129,7 @@ class Core:
                 joined=(
                     joined := None if local_token else build_joined(ground, access, Rules(prices, budgets), membership)
                 ),
+                proxy_endpoints=ProxyEndpoints(),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
             self.leasing = build_leasing(ground, tills, forwarding)

@@ -13,6 +13,7 @@ import click
 
 from costd.cli.suggestions import Suggest, comma_words, files, folders, words
 from costd.config import HUB, SIDECAR, Loaded, Setting, load, settings_of
+from costd.proxy_settings import Upstreams
 from costd.settings import Choice, FilePath, SocketPath, Switch, Truth, Words
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -103,7 +104,8 @@ def setting_options(mode: str) -> Callable[[_Command], _Command]:
     def decorated(command: _Command) -> _Command:
         @functools.wraps(command)
         def with_config(**given: Any) -> Any:
-            flags = {setting.name: given.pop(_parameter(setting)) for setting in settings}
+            said = {setting.name: given.pop(_parameter(setting)) for setting in settings}
+            flags = {name: None if value == () else value for name, value in said.items()}
             return command(loaded=load(flags, mode=mode), **given)
 
         return _with(with_config, tuple(_option(setting) for setting in settings))  # type: ignore[return-value]
@@ -148,6 +150,8 @@ def _option(setting: Setting) -> Callable[[Any], Any]:
     if isinstance(setting.kind, Truth):
         return click.option(setting.flag, _parameter(setting), flag_value=True, is_flag=True, default=None, help=text)
     metavar, suggest = setting.kind.metavar, _suggest(setting)
+    if isinstance(setting.kind, Upstreams):
+        return click.option(setting.flag, _parameter(setting), metavar=metavar, multiple=True, help=text)
     return click.option(setting.flag, _parameter(setting), metavar=metavar, shell_complete=suggest, help=text)
 
 

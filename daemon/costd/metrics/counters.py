@@ -66,14 +66,43 @@ class Histogram:
             self._counts[bisect_left(self._bounds, value)] += 1
             self._sum += value
 
-    def family(self) -> Metric:
-        """As Prometheus wants it: cumulative buckets."""
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """The cumulative buckets, and the sum."""
         with self._lock:
             counts, total = list(self._counts), self._sum
         buckets, seen = [], 0
         for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
             seen += count
             buckets.append(("+Inf" if bound == float("inf") else str(bound), float(seen)))
+        return buckets, total
+
+    def family(self) -> Metric:
+        """As Prometheus wants it."""
         family = HistogramMetricFamily(self._name, self._text)
-        family.add_metric((), buckets, total)
+        family.add_metric((), *self.buckets())
+        return family
+
+
+class LabelledHistogram:
+    """Histograms over the same bounds, by labels whose values are few and ours."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
+        self._name = name
+        self._text = text
+        self._labels = tuple(labels)
+        self._bounds = bounds
+        self._held: dict[tuple[str, ...], Histogram] = {}
+
+    def observe(self, labels: tuple[str, ...], value: float) -> None:
+        """Count one observation."""
+        held = self._held.get(labels)
+        if held is None:
+            held = self._held.setdefault(labels, Histogram(self._name, self._text, self._bounds))
+        held.observe(value)
+
+    def family(self) -> Metric:
+        """As Prometheus wants it."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, held in list(self._held.items()):
+            family.add_metric(labels, *held.buckets())
         return family

@@ -26,6 +26,7 @@ from costd.metrics.budgets import (
 from costd.metrics.counters import Counter, Histogram, MoneyCounter
 from costd.metrics.forwarding import ForwardingMetrics, HubMetrics
 from costd.metrics.gauges import Readings, gauges
+from costd.metrics.proxy import ProxyMetrics
 from costd.metrics.road import SourceReading, link_gauges, source_gauges
 from costd.metrics.usage import UsageByLabels
 
@@ -66,6 +67,7 @@ class Metrics(Collector):
         self.forwarding = ForwardingMetrics()
         self.hub = HubMetrics()
         self.budgets = BudgetMetrics()
+        self.proxy = ProxyMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -185,6 +187,7 @@ class Metrics(Collector):
         yield from self.forwarding.families()
         yield from self.hub.families()
         yield from self.budgets.families()
+        yield from self.proxy.families()
         yield from reservation_families(self._reservations())
         build = GaugeMetricFamily("costd_build_info", "1, with what runs.", labels=("version", "prices"))
         build.add_metric((__version__, self._price_version()), 1)

@@ -27,6 +27,7 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
+from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.quarantine import Quarantine
 from costd.services.reports import Reports
 from costd.services.repricing import Repricing
@@ -68,6 +69,7 @@ class Services:
     health: Health
     quarantine: Quarantine
     link: Link
+    proxy_endpoints: ProxyEndpoints
     #: At a sidecar with a hub.
     forwarding: Forwarding | None
     joined: Joined | None

@@ -17,6 +17,7 @@ from multidict import istr
 from costd.domain.errors import CostdError, NotFound, Refused, Unauthenticated
 from costd.services.metering import reason_of
 from costd.wire import decoding
+from costd.wire.proxy.proxies import Proxies
 from costd.wire.status import retry_after_s
 from costd.wire.web import body, reply
 from costd.wire.web.answers import Answer, encode
@@ -68,13 +69,18 @@ class Dispatch:
         request_ids: RequestIds,
         read: Read,
         body_bytes: int,
+        proxies: Proxies,
     ) -> None:
-        """`read` runs a blocking call in a thread; `body_bytes` is the largest body."""
+        """`proxies` answer what is below their prefixes; `read` runs a blocking call in a thread.
+
+        `body_bytes` is the largest body.
+        """
         self._new_id = request_ids.new
         self._services = services
         self._guard = guard
         self._read = read
         self._body_bytes = body_bytes
+        self._proxies = proxies
         self._exact: dict[str, dict[str, _Endpoint]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, _Endpoint]]] = []
         for route in routes:
@@ -103,6 +109,8 @@ class Dispatch:
         try:
             self._guard.check(headers.get(_HOST), headers.get(_ORIGIN))
             path, _, query = request.raw_path.partition("?")
+            if self._proxies.owns(path):
+                return await self._proxies.answer(request, path, query, request_id)
             endpoint = self._find(request.method, path, call)
             if endpoint.role is not None:
                 call.caller = self._services.access.authenticate(_token(headers))

@@ -15,6 +15,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from costd.addresses import Address
 from costd.domain.errors import Invalid, SetupError
+from costd.wire.proxy.proxies import Proxies
 from costd.wire.web.dispatch import Dispatch, failure
 from costd.wire.web.guard import Guard
 from costd.wire.web.request_ids import RequestIds
@@ -48,6 +49,7 @@ class WebServer:
         self._runner: web.ServerRunner | None = None
         self._request_ids = RequestIds(services.clock)
         config = services.config
+        self._proxies = Proxies(services)
         self._dispatch = Dispatch(
             services,
             routes(metrics_open=self._address.is_loopback),
@@ -55,6 +57,7 @@ class WebServer:
             self._request_ids,
             self._read,
             config.limits.http_body_bytes,
+            self._proxies,
         )
 
     async def start(self) -> tuple[str, int]:
@@ -80,6 +83,7 @@ class WebServer:
         if runner is not None:
             runner._shutdown_timeout = grace_s  # known only now
             await runner.cleanup()
+        await self._proxies.close(grace_s)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, work: Callable[..., Any], *args: Any) -> Any:

@@ -1,0 +1,125 @@
+"""A proxied call as it came: who calls, which upstream and route, and what the body says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from multidict import CIMultiDict
+
+from costd.domain.access import Caller
+from costd.domain.errors import Invalid
+from costd.domain.proxied.refusals import Speech
+from costd.domain.proxied.routes import Route
+from costd.domain.usage import MAX_TEXT, Usage
+from costd.proxy_settings import Upstream
+
+#: Whose application a record is of, where neither the key nor anybody else says so.
+SOURCE_APP = "proxy"
+#: The model of a call that names none: it is refused by the provider, but it was made.
+NO_MODEL = "unknown"
+_MAX_TAGS = 32
+
+
+@dataclass(slots=True)
+class Called:
+    """One call. `path` is clean, `query` as it came; `headers` are those that go upstream, with the key in them."""
+
+    caller: Caller
+    upstream: Upstream
+    route: Route
+    method: str
+    path: str
+    query: str
+    headers: CIMultiDict[str]
+    speech: Speech
+    request_id: str
+    began_s: float
+    #: The proxy endpoint it came by, if any.
+    slug: str = ""
+    is_sandbox: bool = False
+    #: The body, parsed; {} where it is no JSON object.
+    said: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Metadata | None = None
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """For metrics."""
+        return self.upstream.name, self.route.endpoint
+
+    @property
+    def model(self) -> str:
+        """The model that was asked for; "" where none was."""
+        model = self.said.get("model")
+        return model if isinstance(model, str) and len(model) <= MAX_TEXT else ""
+
+    @property
+    def streams(self) -> bool:
+        """Whether events were asked for."""
+        return self.said.get("stream") is True
+
+    def usage(self, **known: Any) -> Usage:
+        """What budgets and the ledger are told of it; `known` are units, model, status and the like."""
+        said = self.metadata or _NOTHING
+        return Usage(
+            source_app="" if self.caller.source_app else SOURCE_APP,
+            project="" if self.caller.project else self.slug,
+            user=_user_of(self.said),
+            prompt_key=said.prompt_key,
+            prompt_version=said.version,
+            tags=said.tags,
+            endpoint=self.route.endpoint,
+            **known,
+        )
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """What a caller says to costd in `_aipromptcost`."""
+
+    prompt_key: str = ""
+    version: str = ""
+    tags: tuple[str, ...] = ()
+
+
+_NOTHING = Metadata()
+
+
+class _Sent(msgspec.Struct):
+    prompt_key: str | None = None
+    version: int | str | None = None
+    feature_tags: list[str] | None = None
+
+
+def read_metadata(text: bytes | None) -> Metadata | None:
+    """The metadata of a body; raises Invalid naming the field."""
+    if text is None or text == b"null":
+        return None
+    try:
+        sent = msgspec.json.decode(text, type=_Sent)
+    except (msgspec.DecodeError, RecursionError) as error:
+        place = str(error).partition("`$")[2].rstrip("`").lstrip(".")
+        raise Invalid(".".join(filter(None, ("_aipromptcost", place))), _reason(error)) from None
+    tags = tuple(sorted(set(sent.feature_tags or ())))
+    version = "" if sent.version is None else str(sent.version)
+    for name, value in (("prompt_key", sent.prompt_key or ""), ("version", version)):
+        if len(value) > MAX_TEXT:
+            raise Invalid(f"_aipromptcost.{name}", f"must be at most {MAX_TEXT} characters")
+    if len(tags) > _MAX_TAGS:
+        raise Invalid("_aipromptcost.feature_tags", f"must be at most {_MAX_TAGS}")
+    return Metadata(sent.prompt_key or "", version, tags)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).partition(" - at ")[0][:200].lower() or "is no JSON object"
+
+
+def _user_of(said: Mapping[str, Any]) -> str:
+    """The end user, under the providers' own names for it."""
+    metadata = said.get("metadata")
+    named = metadata.get("user_id") if isinstance(metadata, dict) else None
+    for value in (said.get("safety_identifier"), said.get("user"), named):
+        if isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable():
+            return value
+    return ""

@@ -1,0 +1,287 @@
+"""One proxied call: the body on its way up, the answer on its way down, and the record before its last byte.
+
+Bytes pass as they come. A copy of the answer goes to a reader, which finds out what was sold; what ends the answer is
+held back until the ledger has been handed the record. Whoever leaves early, caller or upstream, ends a call that is
+recorded with what was seen of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+from aiohttp import hdrs, web
+
+from costd.domain.proxied.body_edit import edit, must_ask_for_usage
+from costd.domain.proxied.readers import Reader
+from costd.domain.proxied.routes import Kind
+from costd.domain.proxied.sandbox import answer as sandbox_answer
+from costd.wire.proxy.called import Called, read_metadata
+from costd.wire.proxy.headers import backward
+from costd.wire.proxy.ledger_link import LedgerLink
+from costd.wire.proxy.unpacking import Unpacker
+from costd.wire.proxy.upstreams import UpstreamFailed, Upstreams
+from costd.wire.web import body as bodies
+
+if TYPE_CHECKING:
+    from costd.clock import Clock
+    from costd.metrics.proxy import ProxyMetrics
+    from costd.services.admission import Decision
+
+#: A body that is read before it is sent on is asked for as JSON; what is no JSON (uploads) streams through.
+_JSON = "json"
+_READ_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+_log = logging.getLogger(__name__)
+
+
+class Denied(Exception):
+    """A budget said no."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__("a budget said no")
+        self.decision = decision
+
+
+class Exchange:
+    """One call on its way. Made anew for each."""
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        called: Called,
+        upstreams: Upstreams,
+        ledger: LedgerLink,
+        clock: Clock,
+        metrics: ProxyMetrics,
+        *,
+        body_bytes: int,
+        drain_s: float,
+    ) -> None:
+        self._request = request
+        self._called = called
+        self._upstreams = upstreams
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._body_bytes = body_bytes
+        self._drain_s = drain_s
+        self._has_reserved = False
+        #: Whether usage was asked for that the caller did not ask for.
+        self._hides_usage = False
+        self._is_gone = False
+        self._out: web.StreamResponse | None = None
+
+    async def run(self) -> web.StreamResponse:
+        """The answer, sent. Raises Denied, UpstreamFailed, or what was wrong with the call (CostdError)."""
+        called = self._called
+        try:
+            body = await self._body()
+            if called.is_sandbox:
+                return await self._simulated()
+            if called.route.is_paid:
+                await self._ask_budgets()
+            self._metrics.overhead.observe(called.labels, self._clock.monotonic_s() - called.began_s)
+            answer = await self._upstreams.send(called, body)
+        except BaseException:
+            if self._has_reserved:
+                self._ledger.release(called)
+            raise
+        try:
+            return await self._relay(answer)
+        finally:
+            answer.close()
+
+    # -- up ----------------------------------------------------------------------------------------------------------
+
+    async def _body(self) -> object:
+        """The body as it goes upstream: bytes that were looked at, or a stream of what need not be; None for none."""
+        request, called = self._request, self._called
+        if request.method not in _READ_METHODS or not request.body_exists:
+            return None
+        kind = request.headers.get(hdrs.CONTENT_TYPE, "").lower()
+        is_read = called.route.kind in {Kind.METERED, Kind.UNKNOWN} and (_JSON in kind or not kind)
+        if not is_read and not called.is_sandbox:
+            return self._upload()
+        raw = await bodies.read(request, self._body_bytes)
+        packed = request.headers.get(hdrs.CONTENT_ENCODING, "")
+        plain = Unpacker(packed, self._body_bytes).feed(raw) if packed else raw
+        called.said = _parsed(plain)
+        ask = (
+            called.route.can_hide_usage
+            and called.upstream.include_usage
+            and must_ask_for_usage(called.upstream.provider, dict(called.said))
+        )
+        edited = edit(plain, with_usage=ask)
+        called.metadata = read_metadata(edited.metadata)
+        self._hides_usage = ask and edited.body is not plain
+        if self._hides_usage:
+            called.headers[hdrs.ACCEPT_ENCODING] = "identity"
+        if edited.body is plain:
+            return raw
+        called.headers.popall(hdrs.CONTENT_ENCODING, None)
+        return edited.body
+
+    def _upload(self) -> object:
+        length = self._request.headers.get(hdrs.CONTENT_LENGTH)
+        if length is not None:
+            self._called.headers[hdrs.CONTENT_LENGTH] = length
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        request = self._request
+        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        async for chunk in request.content.iter_any():
+            yield chunk
+
+    async def _ask_budgets(self) -> None:
+        decision = await self._ledger.ask(self._called)
+        self._has_reserved = True
+        if decision is not None and not decision.allow:
+            raise Denied(decision)
+
+    # -- a sandbox ---------------------------------------------------------------------------------------------------
+
+    async def _simulated(self) -> web.StreamResponse:
+        called = self._called
+        ident = called.request_id.replace("-", "")
+        answer = sandbox_answer(called.route.endpoint, dict(called.said), ident, self._clock.now_ms() // 1000)
+        self._ledger.sandbox(called)
+        self._out = out = web.StreamResponse(headers={hdrs.CONTENT_TYPE: answer.content_type})
+        out.headers["X-Request-Id"] = called.request_id
+        await out.prepare(self._request)
+        for piece in answer.pieces:
+            await self._write(piece)
+        await out.write_eof()
+        self._count(200)
+        return out
+
+    # -- down --------------------------------------------------------------------------------------------------------
+
+    async def _relay(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        """Pass the answer on."""
+        called = self._called
+        reader = called.route.reader(
+            answer.status,
+            answer.headers.get(hdrs.CONTENT_TYPE, ""),
+            msgspec.json.decode,
+            streams=called.streams,
+            hide_usage=self._hides_usage,
+        )
+        hides = self._hides_usage and _hides(reader)
+        is_whole = False
+        held = b""
+        try:
+            await self._begin(answer, hides=hides)
+            held = await self._pass(answer, reader, hides=hides)
+            is_whole = True
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = "timeout" if isinstance(error, TimeoutError) else "broken"
+            self._metrics.upstream_errors.add((called.upstream.name, reason), 1)
+        finally:
+            # Also where this call is cancelled: what was delivered is recorded.
+            held += reader.rest()
+            self._settle(reader, is_whole=is_whole)
+        await self._finish(held, is_whole=is_whole)
+        self._count(answer.status)
+        return self._answered()
+
+    async def _begin(self, answer: aiohttp.ClientResponse, *, hides: bool) -> None:
+        headers = backward(answer.raw_headers)
+        if hides:
+            headers.popall(hdrs.CONTENT_LENGTH, None)
+        headers["X-Costd-Request-Id"] = self._called.request_id
+        self._out = out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        try:
+            await out.prepare(self._request)
+        except OSError:
+            self._is_gone = True
+
+    async def _pass(self, answer: aiohttp.ClientResponse, reader: Reader, *, hides: bool) -> bytes:
+        """Pass on piece by piece; what is held back, the end of it, is returned."""
+        called, unpacker = self._called, Unpacker("" if hides else answer.headers.get(hdrs.CONTENT_ENCODING, ""))
+        streams = "event-stream" in answer.headers.get(hdrs.CONTENT_TYPE, "").lower()
+        held, left_s, is_first = b"", called.upstream.idle_s, True
+        gone_until_s = 0.0
+        while True:
+            if self._is_gone:
+                gone_until_s = gone_until_s or self._clock.monotonic_s() + self._drain_s
+                left_s = max(0.0, gone_until_s - self._clock.monotonic_s())
+            async with asyncio.timeout(left_s):
+                chunk = await answer.content.readany()
+            if not chunk:
+                return held
+            if is_first:
+                is_first = False
+                self._metrics.first_byte.observe(called.labels, self._clock.monotonic_s() - called.began_s)
+            passed = reader.feed(unpacker.feed(chunk))
+            for sold in reader.take():
+                self._ledger.of_batch(called, sold)
+            held += passed if hides else chunk
+            # The end of a document is known when it is over; events go on at once, but for the last.
+            kept = b"" if streams and not reader.is_finished else held if streams else chunk
+            await self._write(held[: len(held) - len(kept)])
+            held = kept
+
+    async def _write(self, piece: bytes) -> None:
+        if not piece or self._is_gone or self._out is None:
+            return
+        try:
+            await self._out.write(piece)
+        except OSError:
+            self._is_gone = True
+
+    def _settle(self, reader: Reader, *, is_whole: bool) -> None:
+        """Hand the record over."""
+        sold = reader.end(is_whole=is_whole)
+        for late in reader.take():
+            self._ledger.of_batch(self._called, late)
+        if not sold.is_complete and not sold.is_error:
+            self._metrics.incomplete.add((*self._called.labels, "caller" if self._is_gone else "upstream"), 1)
+        self._ledger.sold(self._called, sold)
+
+    async def _finish(self, held: bytes, *, is_whole: bool) -> None:
+        """Pass on what was held back, and the end: an end only where the upstream's answer had one."""
+        await self._write(held)
+        out, transport = self._out, self._request.transport
+        if self._is_gone or out is None:
+            return
+        if is_whole:
+            try:
+                await out.write_eof()
+            except OSError:
+                self._is_gone = True
+        elif transport is not None:
+            out.force_close()
+            transport.close()
+
+    def _answered(self) -> web.StreamResponse:
+        assert self._out is not None
+        return self._out
+
+    def _count(self, status: int) -> None:
+        called = self._called
+        self._metrics.requests.add((*called.labels, str(status)), 1)
+        self._metrics.total.observe(called.labels, self._clock.monotonic_s() - called.began_s)
+
+
+def _hides(reader: Reader) -> bool:
+    """Whether a reader takes something out: one of events does, where it was asked to."""
+    return getattr(reader, "_hide", False) is True
+
+
+def _parsed(body: bytes) -> dict[str, object]:
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+__all__ = ["Denied", "Exchange", "UpstreamFailed"]

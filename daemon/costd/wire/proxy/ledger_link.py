@@ -1,0 +1,205 @@
+"""What budgets are asked before a proxied call, and what the ledger is told after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Refused
+from costd.domain.ids import quick_uuid7, uuid_text
+from costd.domain.proxied.estimate import asked_units, estimate, likely_input_tokens
+from costd.domain.proxied.routes import Kind, seller
+from costd.domain.proxied.sold import Sold, bill
+from costd.domain.units import Quantity
+from costd.domain.usage import ERROR, INCOMPLETE, SANDBOX, Usage
+from costd.proxy_settings import OPEN
+from costd.services.admission import Decision
+from costd.store.ticket import Ticket
+from costd.wire.proxy.called import NO_MODEL, Called
+
+if TYPE_CHECKING:
+    from costd.services.metering import Receipt
+    from costd.services.services import Services
+
+DOOR = "proxy"
+#: How soon a record is offered again that the ledger could not take.
+_AGAIN_S = 1.0
+_FIRST_AGAIN_S = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class LedgerLink:
+    """Asks budgets and records, for all proxied calls."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.config.proxy
+        #: Records that are on their way to the disk, or offered again until they are taken.
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def ask(self, called: Called) -> Decision | None:
+        """Whether a call may be made; None where nobody could say, and it may all the same.
+
+        Raises what a caller did wrong (Invalid, Forbidden), or what went wrong where calls are to be refused then.
+        """
+        units = estimate(called.route.endpoint, dict(called.said), self._settings.unlimited_output_tokens)
+        usage = called.usage(
+            model=called.model or NO_MODEL,
+            provider=self._provider(called),
+            units=tuple(sorted(units.items())),
+            request_id=called.request_id,
+        )
+        try:
+            return await self._services.admission.decide(called.caller, usage)
+        except (Invalid, Forbidden, Conflict):
+            raise
+        except CostdError as error:
+            if self._settings.on_failure != OPEN:
+                raise
+            _log.warning("budgets could not be asked of a proxied call, which is made: %s", error.message)
+            return None
+
+    def release(self, called: Called) -> None:
+        """Let go of what a call had reserved."""
+        self._services.admission.release(called.caller, called.request_id)
+
+    def sandbox(self, called: Called) -> None:
+        """Record a simulated call: it has no units and costs nothing."""
+        self._record(called, called.request_id, called.model or NO_MODEL, SANDBOX, {}, cost_nano=0)
+
+    def sold(self, called: Called, sold: Sold) -> None:
+        """Hand over the record of a call that has ended; its reservation ends with it."""
+        kind = called.route.kind
+        if sold.is_pending or kind is Kind.FREE or kind is Kind.BATCH or (kind is Kind.RESULT and not sold.once_id):
+            self.release(called)
+            return
+        if kind is Kind.UNKNOWN and sold.usage is None:
+            self._services.metrics.proxy.unmetered.add(called.labels, 1)
+            self.release(called)
+            return
+        request_id = called.request_id
+        if sold.once_id:  # it may be told again by another call
+            self.release(called)
+            request_id = f"{called.upstream.name}:{sold.once_id}"[:256]
+        self._bill(called, sold, request_id)
+
+    def of_batch(self, called: Called, sold: Sold) -> None:
+        """Hand over the record of one request of a batch, whose results are being fetched."""
+        if sold.once_id and not sold.is_error:
+            self._bill(called, sold, f"{called.upstream.name}:{sold.once_id}"[:256])
+
+    def _bill(self, called: Called, sold: Sold, request_id: str) -> None:
+        said = dict(called.said)
+        provider, endpoint = self._provider(called), called.route.endpoint
+        billed = bill(sold, provider, likely_input_tokens(endpoint, said))
+        units: dict[str, Quantity] = {**billed.units}
+        if not sold.is_error:
+            units = {**asked_units(endpoint, said), **units}
+        if not units and not sold.is_error:
+            self._services.metrics.proxy.unmetered.add(called.labels, 1)
+        model = self._model(called, sold, provider, units)
+        self._record(called, request_id, model, sold.status, units, context=billed.context, provider=provider)
+
+    def _model(self, called: Called, sold: Sold, provider: str, units: Mapping[str, Quantity]) -> str:
+        """The model that was asked for, as budgets know it; the one that answered, where only that has a price."""
+        asked = called.model
+        answered = sold.model if len(sold.model) <= 256 else ""
+        if not asked or not answered or asked == answered:
+            return asked or answered or NO_MODEL
+        org_id, now_ms = called.caller.org_id, self._services.clock.now_ms()
+        price = self._services.prices.book.price
+        has_price = price(org_id, provider, asked, dict(units), now_ms, ()).source_id is not None
+        return asked if has_price else answered
+
+    def _record(
+        self,
+        called: Called,
+        request_id: str,
+        model: str,
+        status: str,
+        units: Mapping[str, Quantity],
+        **known: Any,
+    ) -> None:
+        usage = called.usage(
+            model=model,
+            units=tuple(sorted(units.items())),
+            status=status,
+            latency_ms=round((self._services.clock.monotonic_s() - called.began_s) * 1000),
+            request_id=request_id,
+            **{"provider": self._provider(called), **known},
+        )
+        try:
+            ticket = self._offer(called, usage)
+        except Refused as refusal:
+            self._later(self._again(called, usage, refusal))
+        else:
+            self._later(self._kept(called, usage, ticket))
+
+    def _offer(self, called: Called, usage: Usage) -> Ticket[Receipt]:
+        """Hand a record over; what does not fit of what a provider said is left out rather than the record."""
+        for fitting in _ever_less(usage):
+            try:
+                return self._services.metering.record(called.caller, fitting, DOOR)
+            except Invalid as refusal:
+                _log.warning(
+                    "a provider's usage does not fit and is recorded in part: %s", refusal.message,
+                    extra={"upstream": called.upstream.name, "endpoint": called.route.endpoint},
+                )  # fmt: skip
+        raise Refused("a record of a proxied call fits in no form")
+
+    async def _kept(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
+        try:
+            await ticket
+        except Conflict:
+            pass  # told before, by another call
+        except Refused as refusal:
+            await self._again(called, usage, refusal)
+
+    async def _again(self, called: Called, usage: Usage, refusal: Refused) -> None:
+        """Offer a record until it is kept: what was delivered is billed."""
+        pause_s = _FIRST_AGAIN_S
+        while True:
+            self._services.metrics.proxy.unrecorded.add((), 1)
+            _log.debug("a record of a proxied call waits for the ledger: %s", refusal.message)
+            await asyncio.sleep(pause_s)
+            pause_s = min(_AGAIN_S, pause_s * 2)
+            try:
+                await self._offer(called, usage)
+            except Conflict:
+                return
+            except Forbidden as error:
+                _log.error("a record of a proxied call cannot be kept: %s", error.message)
+                return
+            except Refused as error:
+                refusal = error
+            else:
+                return
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait for records that are on their way."""
+        if self._pending:
+            await asyncio.wait(set(self._pending), timeout=timeout_s)
+
+    @staticmethod
+    def _provider(called: Called) -> str:
+        return seller(called.upstream.provider, called.route.endpoint)
+
+
+def new_request_id(now_ms: int) -> str:
+    """The id of one proxied call, of its reservation and of its record."""
+    return uuid_text(quick_uuid7(now_ms))
+
+
+def _ever_less(usage: Usage) -> tuple[Usage, ...]:
+    tokens = tuple(pair for pair in usage.units if pair[0] in {"input_tokens", "output_tokens"})
+    bare = usage._replace(units=tokens, context=())
+    odd = bare._replace(units=(), user="", model=NO_MODEL, prompt_key="", prompt_version="", tags=())
+    return usage, bare, odd._replace(status=usage.status if usage.status == ERROR else INCOMPLETE)

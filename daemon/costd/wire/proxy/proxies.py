@@ -1,0 +1,213 @@
+"""The two surfaces of the proxies: /api/proxy/v1/UPSTREAM/… with a costd key, /proxy/SLUG/… with a provider's alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+from costd.domain.access import Caller
+from costd.domain.errors import CostdError, Invalid, NotFound, Unauthenticated
+from costd.domain.proxied.refusals import Refusal, Speech, speech_of
+from costd.domain.proxied.routes import Route, clean_path, route_of
+from costd.proxy_settings import ANTHROPIC, Upstream
+from costd.wire.proxy.called import Called
+from costd.wire.proxy.exchange import Denied, Exchange, UpstreamFailed
+from costd.wire.proxy.headers import ANTHROPIC_VERSION, onward, onward_from_slug, with_key
+from costd.wire.proxy.ledger_link import LedgerLink, new_request_id
+from costd.wire.proxy.refusing import denied_fields, denied_sentence, refusal_of
+from costd.wire.proxy.slug_limits import SlugLimits
+from costd.wire.proxy.upstreams import Upstreams
+from costd.wire.web import reply
+from costd.wire.web.answers import encode
+from costd.wire.web.failures import error_body
+from costd.wire.web.route import JSON
+
+if TYPE_CHECKING:
+    from costd.services.services import Services
+
+PROMPT_PROXY = "/api/proxy/v1/"
+SLUG_PROXY = "/proxy/"
+_TRUE = frozenset({"true", "1", "yes"})
+
+_log = logging.getLogger(__name__)
+
+
+class Proxies:
+    """Answers everything below the two prefixes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.config.proxy
+        self._upstreams = Upstreams(self._settings.upstreams)
+        self._ledger = LedgerLink(services)
+        self._limits = SlugLimits(services.clock, self._settings.requests_per_minute, self._settings.counts_per_minute)
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        """Whether a path, as it came, is a proxy's."""
+        return path.startswith((PROMPT_PROXY, SLUG_PROXY))
+
+    async def close(self, timeout_s: float) -> None:
+        """Let records reach the ledger, and close connections."""
+        await self._ledger.flush(timeout_s)
+        await self._upstreams.close()
+
+    async def answer(self, request: web.BaseRequest, path: str, query: str, request_id: str) -> web.StreamResponse:
+        """The answer to one call; never raises but for cancellation."""
+        began_s = self._services.clock.monotonic_s()
+        speech = Speech.ANTHROPIC if ANTHROPIC in path or path.startswith(SLUG_PROXY) else Speech.OPENAI
+        upstream = ""
+        try:
+            called = self._called(request, path, query, began_s)
+            speech, upstream = called.speech, called.upstream.name
+            return await self._exchange(request, called)
+        except Denied as denied:
+            return self._denied(denied, speech, request_id)
+        except UpstreamFailed as failed:
+            self._services.metrics.proxy.upstream_errors.add((upstream, failed.reason), 1)
+            return self._refused(Refusal(failed.status, failed.message), failed, speech, request, request_id)
+        except CostdError as error:
+            return self._refused(refusal_of(error), error, speech, request, request_id)
+        except Exception as error:
+            _log.error(
+                "a proxied call failed unexpectedly",
+                exc_info=error,
+                extra={"request_id": request_id, "upstream": upstream},
+            )
+            return self._refused(refusal_of(error), error, speech, request, request_id)
+
+    async def _exchange(self, request: web.BaseRequest, called: Called) -> web.StreamResponse:
+        in_flight, name = self._services.metrics.proxy.in_flight, called.upstream.name
+        in_flight[name] = in_flight.get(name, 0) + 1
+        try:
+            exchange = Exchange(
+                request,
+                called,
+                self._upstreams,
+                self._ledger,
+                self._services.clock,
+                self._services.metrics.proxy,
+                body_bytes=self._settings.body_bytes,
+                drain_s=self._settings.drain_s,
+            )
+            return await exchange.run()
+        finally:
+            in_flight[name] -= 1
+
+    # -- who calls what ----------------------------------------------------------------------------------------------
+
+    def _called(self, request: web.BaseRequest, path: str, query: str, began_s: float) -> Called:
+        if path.startswith(PROMPT_PROXY):
+            name, _, rest = path.removeprefix(PROMPT_PROXY).partition("/")
+            return self._by_key(request, name, rest, query, began_s)
+        slug, _, rest = path.removeprefix(SLUG_PROXY).partition("/")
+        return self._by_slug(request, slug, rest, query, began_s)
+
+    def _by_key(self, request: web.BaseRequest, name: str, rest: str, query: str, began_s: float) -> Called:
+        headers = request.headers
+        token, spare = _platform_key(headers)
+        caller = self._services.access.authenticate(token)
+        caller.require("ingest")
+        upstream = self._upstreams.find(name)
+        if upstream is None:
+            raise NotFound(f'there is no upstream "{name[:64]}"; there are {", ".join(self._upstreams.names)}')
+        clean, route = _routed(request.method, rest)
+        is_sandbox = headers.get("X-Sandbox", "").strip().lower() in _TRUE
+        onwards = onward(headers)
+        key = headers.get("X-Provider-Key", "").strip() or spare or self._upstreams.key(upstream)
+        if key:
+            with_key(onwards, upstream.dialect, upstream.provider, _bare(key))
+        elif not is_sandbox and _needs_key(upstream):
+            raise Unauthenticated("the provider's key is missing: send it as X-Provider-Key")
+        if upstream.dialect == ANTHROPIC:
+            onwards.setdefault("anthropic-version", ANTHROPIC_VERSION)
+        return Called(
+            caller=caller,
+            upstream=upstream,
+            route=route,
+            method=request.method,
+            path=clean,
+            query=query,
+            headers=onwards,
+            speech=speech_of(upstream.dialect, route.endpoint),
+            request_id=new_request_id(self._services.clock.now_ms()),
+            began_s=began_s,
+            is_sandbox=is_sandbox,
+        )
+
+    def _by_slug(self, request: web.BaseRequest, slug: str, rest: str, query: str, began_s: float) -> Called:
+        endpoint = self._services.proxy_endpoints.find(slug)
+        if endpoint is None:
+            raise NotFound("there is no such proxy endpoint")
+        upstream = self._upstreams.find(ANTHROPIC)
+        assert upstream is not None, "it is there by itself"
+        clean, route = _routed(request.method, rest)
+        self._limits.take(slug, is_count=route.endpoint == "count_tokens")
+        onwards = onward_from_slug(request.headers)
+        onwards.setdefault("anthropic-version", ANTHROPIC_VERSION)
+        return Called(
+            caller=Caller(endpoint.org_id, endpoint.id, endpoint.name, frozenset({"ingest"})),
+            upstream=upstream,
+            route=route,
+            method=request.method,
+            path=clean,
+            query=query,
+            headers=onwards,
+            speech=Speech.ANTHROPIC,
+            request_id=new_request_id(self._services.clock.now_ms()),
+            began_s=began_s,
+            slug=slug,
+        )
+
+    # -- refusals ----------------------------------------------------------------------------------------------------
+
+    def _denied(self, denied: Denied, speech: Speech, request_id: str) -> web.StreamResponse:
+        sentence = denied_sentence(denied.decision)
+        refusal = Refusal(429, sentence, code="insufficient_quota", may_retry=False)
+        ours = denied_fields(denied.decision, sentence, request_id)
+        return _response(refusal, speech, request_id, ours)
+
+    def _refused(
+        self, refusal: Refusal, error: BaseException, speech: Speech, request: web.BaseRequest, request_id: str
+    ) -> web.StreamResponse:
+        ours = msgspec.to_builtins(error_body(error, request.path, {}, request_id))
+        ours["message"] = refusal.message
+        response = _response(refusal, speech, request_id, ours)
+        if not request.content.is_eof():
+            response.force_close()
+        return response
+
+
+def _response(refusal: Refusal, speech: Speech, request_id: str, ours: dict[str, Any]) -> web.StreamResponse:
+    body = encode(refusal.body(speech, request_id, ours))
+    response = reply.response(refusal.status, body, JSON, request_id)
+    response.headers.update(refusal.headers())
+    return response
+
+
+def _routed(method: str, rest: str) -> tuple[str, Route]:
+    clean = clean_path(rest)
+    if clean is None:
+        raise Invalid("path", "is none that may be called: no empty, dot or encoded dot segments")
+    return clean, route_of(method, clean)
+
+
+def _platform_key(headers: CIMultiDictProxy[str]) -> tuple[str | None, str | None]:
+    """The costd key, and the provider's where it came in `x-api-key`, as Anthropic's SDKs send it."""
+    authorization, api_key = headers.get("Authorization"), headers.get("X-API-Key")
+    if authorization is not None:
+        return _bare(authorization), api_key
+    return api_key, None
+
+
+def _bare(key: str) -> str:
+    return key[7:].strip() if key[:7].lower() == "bearer " else key.strip()
+
+
+def _needs_key(upstream: Upstream) -> bool:
+    """Servers of one's own may need none; the providers do."""
+    return bool(upstream.provider)

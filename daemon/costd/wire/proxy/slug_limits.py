@@ -1,0 +1,34 @@
+"""How often a proxy endpoint may be called: so many calls in any minute, each slug by itself."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from costd.clock import Clock
+from costd.domain.errors import RateLimited
+
+WINDOW_S = 60.0
+#: Slugs exist, so they are few; the bound is for those of many years.
+_MAX_SLUGS = 10_000
+
+
+class SlugLimits:
+    """Counts calls in a sliding window."""
+
+    def __init__(self, clock: Clock, requests: int, counts: int) -> None:
+        self._clock = clock
+        self._limits = {False: requests, True: counts}
+        self._seen: dict[tuple[str, bool], deque[float]] = {}
+
+    def take(self, slug: str, *, is_count: bool) -> None:
+        """Count a call; raises RateLimited."""
+        limit, now_s = self._limits[is_count], self._clock.monotonic_s()
+        if len(self._seen) > _MAX_SLUGS:
+            self._seen.clear()
+        seen = self._seen.setdefault((slug, is_count), deque())
+        while seen and seen[0] <= now_s - WINDOW_S:
+            seen.popleft()
+        if len(seen) >= limit:
+            wait_s = seen[0] + WINDOW_S - now_s
+            raise RateLimited(f"this proxy endpoint may be called {limit} times a minute", retry_after_s=wait_s)
+        seen.append(now_s)

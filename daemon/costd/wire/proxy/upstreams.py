@@ -1,0 +1,103 @@
+"""Connections to upstreams: one pool for each, to the configured address and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from costd.domain.errors import Refused
+from costd.proxy_settings import Upstream
+from costd.wire.proxy.called import Called
+
+#: What aiohttp would say by itself of a call that is not its own.
+_SKIPPED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+#: Providers close what is idle for longer.
+_KEEPALIVE_S = 15.0
+
+
+class UpstreamFailed(Refused):
+    """An upstream could not be reached, or did not answer: `status` is 502 or 504, `reason` a metric's word."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class Upstreams:
+    """All upstreams by name. Made within the event loop that uses them."""
+
+    def __init__(self, upstreams: tuple[Upstream, ...]) -> None:
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._keys: dict[Path, tuple[float, str]] = {}
+
+    def find(self, name: str) -> Upstream | None:
+        """An upstream by its name."""
+        return self._upstreams.get(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all."""
+        return tuple(self._upstreams)
+
+    def key(self, upstream: Upstream) -> str | None:
+        """The key that is configured for an upstream, as its file holds it now; None where there is none."""
+        path = upstream.key_file
+        if path is None:
+            return None
+        try:
+            changed = path.stat().st_mtime
+            held = self._keys.get(path)
+            if held is None or held[0] != changed:
+                held = self._keys[path] = (changed, path.read_text().strip())
+        except OSError as error:
+            message = f"the key file of {upstream.name} cannot be read: {error.strerror}"
+            raise UpstreamFailed(502, "key", message) from None
+        return held[1] or None
+
+    async def send(self, called: Called, body: object) -> aiohttp.ClientResponse:
+        """Make a call; what comes back has its headers, and its body still to come. Raises UpstreamFailed."""
+        upstream = called.upstream
+        url = URL(f"{upstream.base_url}/{called.path}{'?' + called.query if called.query else ''}", encoded=True)
+        try:
+            async with asyncio.timeout(upstream.answer_s):
+                return await self._session(upstream).request(
+                    called.method, url, headers=called.headers, data=body, allow_redirects=False
+                )
+        except TimeoutError:
+            raise UpstreamFailed(504, "timeout", f"{upstream.name} did not answer within its time") from None
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamFailed(502, "connect", f"{upstream.name} cannot be reached: {_words(error)}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamFailed(502, "broken", f"{upstream.name} did not answer: {_words(error)}") from None
+
+    def _session(self, upstream: Upstream) -> aiohttp.ClientSession:
+        session = self._sessions.get(upstream.name)
+        if session is None:
+            session = self._sessions[upstream.name] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=upstream.connect_s),
+                auto_decompress=False,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_SKIPPED,
+                read_bufsize=1 << 17,
+                max_line_size=1 << 16,
+                max_field_size=1 << 16,
+            )
+        return session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            await session.close()
+
+
+def _words(error: BaseException) -> str:
+    """What the system says; nothing of the request is in it."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return (getattr(cause, "strerror", None) or type(error).__name__)[:200]
