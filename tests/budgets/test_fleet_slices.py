@@ -267,8 +267,8 @@ def test_a_source_that_is_forgotten_holds_nothing(tmp_path: Path) -> None:
         members.sidecars[0].kill()
         ((held,),) = query(
             members.data_dir,
-            "SELECT granted_nano - returned_nano - settled_nano FROM budget_account JOIN source ON source.id = source_id "
-            "WHERE source.name = 'a'",
+            "SELECT granted_nano - returned_nano - settled_nano FROM budget_account a JOIN source s ON s.id = a.source_id "
+            "WHERE s.name = 'a'",
         )
         assert held > 0
         # What is not a whole cent cannot be spent by cents.
