@@ -267,8 +267,8 @@ def test_a_source_that_is_forgotten_holds_nothing(tmp_path: Path) -> None:
         members.sidecars[0].kill()
         ((held,),) = query(
             members.data_dir,
-            "SELECT granted_nano - returned_nano - settled_nano FROM budget_account a JOIN source s ON s.id = a.source_id "
-            "WHERE s.name = 'a'",
+            "SELECT granted_nano - returned_nano - settled_nano FROM budget_account WHERE source_id = "
+            "(SELECT id FROM source WHERE name = 'a')",
         )
         assert held > 0
         # What is not a whole cent cannot be spent by cents.
@@ -297,6 +297,7 @@ def test_a_hub_that_is_restored_lends_nothing_before_all_have_told_what_they_hol
         own = Caller(members.hub)
         until(lambda: one.spend(400) == UNAVAILABLE, "the hub to be back", 20)
         assert own.spend(1) == UNAVAILABLE, "the hub does not know what the third holds"
+        assert "restored" in members.sources()["gone"]["problem"]
         said("sources", "forget", "gone", data_dir=members.data_dir)
         until(lambda: own.may(1), "the hub to lend again", 20)
 

@@ -101,6 +101,11 @@ class Lending(Authority):
 
     # -- sources come and go -----------------------------------------------------------------------------------------
 
+    @property
+    def awaited(self) -> frozenset[int]:
+        """The numbers of sources that have to report before anything is granted."""
+        return self._awaited
+
     def look(self, hub_epoch: bytes) -> None:
         """This is the hub's epoch; where it is another than before it is looked up who has to report."""
         if hub_epoch == self._epoch:
