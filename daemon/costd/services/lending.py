@@ -176,6 +176,8 @@ class Lending(Authority):
         live = self._brought(source, windows)
         if not self._awaited and live:
             self._grant(source, request, live)
+        live |= self._asked_back(source.id, request.epoch)
+        windows |= dict.fromkeys(live)
         windows |= dict.fromkeys(each.window for each in request.returns if each.epoch == request.epoch)
         return self._answer(source, request, windows, live)
 
@@ -275,6 +277,15 @@ class Lending(Authority):
             del self._hungry[live.key]
         if granted > before.account(holder).granted_nano:
             self._unwritten[live.key, source_id, epoch] = granted
+
+    def _asked_back(self, source_id: int, epoch: bytes) -> dict[WindowKey, LiveWindow]:
+        """Windows that others need money of, and of which this source has some, even if it never heard that."""
+        now_s = self._clock.monotonic_s()
+        with self._tills.lock:
+            self._hungry = {key: each for key, each in self._hungry.items() if now_s < each[1]}
+            found = {key: self._tills.live(key) for key, (hungry, _) in self._hungry.items() if hungry != source_id}
+            at = Holder(source_id, epoch)
+            return {key: live for key, live in found.items() if live is not None and live.books.account(at).held_nano}
 
     def _note_hunger(self, key: WindowKey, source_id: int) -> None:
         """Ask the others for money, for one at a time: where all are short, each would wait for the others."""

@@ -230,6 +230,10 @@ class Slices:
             for live in self._tills.lives():
                 self._hold(live)
 
+    def bring(self, keys: Iterable[WindowKey]) -> Ticket[None] | None:
+        """Bring windows of which there are slices into memory; None: they are."""
+        return self._tills.bring(keys)
+
     def close(self, *, goes_on: bool) -> None:
         """The epoch is over. If this ledger goes on alone, what was held is given back once nothing is reserved."""
         with self._tills.lock:
