@@ -269,7 +269,9 @@ class Lending(Authority):
     def _grant_one(self, live: LiveWindow, source_id: int, epoch: bytes, want: Want) -> None:
         holder, before = Holder(source_id, epoch), live.books
         reserved_nano = live.till.reserved_nano
-        self._move(live, lambda books: books.grant(holder, want.needed_nano, want.wanted_nano, reserved_nano))
+        # While another one waits for money nobody gets any ahead of need.
+        wanted_nano = want.needed_nano if self._is_wanted(live.key, source_id) else want.wanted_nano
+        self._move(live, lambda books: books.grant(holder, want.needed_nano, wanted_nano, reserved_nano))
         granted = live.books.account(holder).granted_nano
         if granted < want.needed_nano:
             self._note_hunger(live.key, source_id)
@@ -293,6 +295,11 @@ class Lending(Authority):
         hungry, until_s = self._hungry.get(key, (source_id, 0.0))
         if hungry == source_id or until_s < now_s:
             self._hungry[key] = source_id, now_s + HUNGER_S
+
+    def _is_wanted(self, key: WindowKey, source_id: int) -> bool:
+        """Whether somebody else waits for money of a window."""
+        hungry, until_s = self._hungry.get(key, (source_id, 0.0))
+        return hungry != source_id and self._clock.monotonic_s() < until_s
 
     def _answer(
         self,
@@ -320,15 +327,13 @@ class Lending(Authority):
         if live is None:
             return Slice(key, *account, unknown=True)
         left_nano = live.left_nano
-        hungry, until_s = self._hungry.get(key, (source_id, 0.0))
-        is_wanted = hungry != source_id and self._clock.monotonic_s() < until_s
         return Slice(
             key,
             *account,
             available_nano=max(0, left_nano),
             limit_nano=live.budget.amount_nano,
             spent_nano=max(0, live.books.settled_nano),
-            recall=is_wanted or left_nano < 0,
+            recall=self._is_wanted(key, source_id) or left_nano < 0,
         )
 
     def _write(self, apply: Callable[[Commit], Any], after: Callable[[Any], None] | None = None) -> Any:

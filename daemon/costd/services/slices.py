@@ -331,7 +331,8 @@ class Slices:
 
     def _ahead(self, live: LiveWindow, held: HeldWindow) -> Want:
         granted = held.held.granted_nano
-        if not self._is_low(live, held):
+        is_recalled = held.told is not None and held.told.recall
+        if is_recalled or not self._is_low(live, held):
             return Want(live.key, 0, granted)
         return Want(live.key, 0, granted + max(0, self._ahead_nano(held) - self._free(live, held)))
 
