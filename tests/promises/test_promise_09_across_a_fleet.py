@@ -1,4 +1,4 @@
-"""Promise 9 across a fleet: what callers or a sidecar leave behind denies others for a while, and frees nothing early."""
+"""Promise 9 across a fleet: what callers or a sidecar leave behind denies others for a while, and frees nothing."""
 
 from __future__ import annotations
 
