@@ -35,6 +35,7 @@ OPEN = ["GET /v1/health", "GET /api/health", "GET /api/ingest", "GET /openapi.js
 NEEDS = {
     "ingest": [
         "POST /v1/preflight",
+        "POST /v1/release",
         "POST /v1/usage/record",
         "POST /v1/usage/records",
         "POST /v1/users/upsert",
@@ -63,12 +64,20 @@ NEEDS = {
         "GET /api/prices",
         "GET /api/prices/match",
         "GET /api/prices/{id}",
+        "GET /api/budgets",
+        "GET /api/budgets/{id}",
+        "GET /api/budgets/{id}/history",
+        "GET /api/alerts",
     ],
     "admin": [
         "POST /api/ingest/generate-key",
         "POST /api/prices",
         "PUT /api/prices/{id}",
         "DELETE /api/prices/{id}",
+        "POST /api/budgets",
+        "PUT /api/budgets/{id}",
+        "PATCH /api/budgets/{id}",
+        "DELETE /api/budgets/{id}",
         "GET /api/sources",
     ],
 }

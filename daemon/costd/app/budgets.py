@@ -78,6 +78,7 @@ def build_lending(
     lending = Lending(ground.writer, ground.readers, ground.clock, ground.metrics, tills, hub, use_minutes=use_minutes)
     tills.funding = lending
     sources.tell_forgotten(lending.forget)
+    sources.read_awaited_from(lambda: lending.awaited)
     hub_sync.watch_epoch(lending.look)
     return lending
 

@@ -124,7 +124,8 @@ class Books(NamedTuple):
         account = self.account(holder)
         paid_nano = account.returned_nano + account.charge_nano
         available_nano = self.available_nano(reserved_nano)
-        if needed_nano > paid_nano + available_nano:
+        # Where nothing is left, what it has overspent is not granted either: it would come to more than the limit.
+        if not available_nano or needed_nano > paid_nano + available_nano:
             return self
         target_nano = min(max(needed_nano, wanted_nano), max(needed_nano, paid_nano + available_nano // 2))
         if target_nano <= account.granted_nano:

@@ -165,8 +165,20 @@ class Leasing:
                 self._give_up()
                 return False
         if epoch != self._slices.epoch:
+            self._bring_held(epoch)
             self._slices.begin(epoch)
         return True
+
+    def _bring_held(self, epoch: bytes) -> None:
+        """Bring windows into memory that a former process held slices of: what is idle of these is to go back."""
+        with self._readers.snapshot() as connection:
+            known = read_slices(connection, self._clock.now_ms())
+        self._bring([each.window for each in known if each.epoch == epoch and each.granted_nano > each.returned_nano])
+
+    def _bring(self, windows: Sequence[WindowKey]) -> None:
+        ticket = self._slices.bring(windows)
+        if ticket is not None:
+            ticket.wait(_WRITE_TIMEOUT_S)
 
     def _rest(self) -> None:
         """Until it is time to ask again."""
@@ -202,6 +214,8 @@ class Leasing:
             asked_ms = self._clock.elapsed_ms()
             answer = self._exchange(road, request)
             if self._heed(answer) and slices.epoch == epoch:
+                # Others wait for what was granted to a former process, or in an answer that never came.
+                self._bring([told.window for told in answer.slices if told.recall])
                 found, changed = slices.learned(epoch, answer)
                 self._persist(changed)
                 slices.use(answer, found, _needed(wants), asked_ms, stand.epoch_first)

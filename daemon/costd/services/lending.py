@@ -101,6 +101,11 @@ class Lending(Authority):
 
     # -- sources come and go -----------------------------------------------------------------------------------------
 
+    @property
+    def awaited(self) -> frozenset[int]:
+        """The numbers of sources that have to report before anything is granted."""
+        return self._awaited
+
     def look(self, hub_epoch: bytes) -> None:
         """This is the hub's epoch; where it is another than before it is looked up who has to report."""
         if hub_epoch == self._epoch:
@@ -171,6 +176,8 @@ class Lending(Authority):
         live = self._brought(source, windows)
         if not self._awaited and live:
             self._grant(source, request, live)
+        live |= self._asked_back(source.id, request.epoch)
+        windows |= dict.fromkeys(live)
         windows |= dict.fromkeys(each.window for each in request.returns if each.epoch == request.epoch)
         return self._answer(source, request, windows, live)
 
@@ -262,7 +269,9 @@ class Lending(Authority):
     def _grant_one(self, live: LiveWindow, source_id: int, epoch: bytes, want: Want) -> None:
         holder, before = Holder(source_id, epoch), live.books
         reserved_nano = live.till.reserved_nano
-        self._move(live, lambda books: books.grant(holder, want.needed_nano, want.wanted_nano, reserved_nano))
+        # While another one waits for money nobody gets any ahead of need.
+        wanted_nano = want.needed_nano if self._is_wanted(live.key, source_id) else want.wanted_nano
+        self._move(live, lambda books: books.grant(holder, want.needed_nano, wanted_nano, reserved_nano))
         granted = live.books.account(holder).granted_nano
         if granted < want.needed_nano:
             self._note_hunger(live.key, source_id)
@@ -271,12 +280,26 @@ class Lending(Authority):
         if granted > before.account(holder).granted_nano:
             self._unwritten[live.key, source_id, epoch] = granted
 
+    def _asked_back(self, source_id: int, epoch: bytes) -> dict[WindowKey, LiveWindow]:
+        """Windows that others need money of, and of which this source has some, even if it never heard that."""
+        now_s = self._clock.monotonic_s()
+        with self._tills.lock:
+            self._hungry = {key: each for key, each in self._hungry.items() if now_s < each[1]}
+            found = {key: self._tills.live(key) for key, (hungry, _) in self._hungry.items() if hungry != source_id}
+            at = Holder(source_id, epoch)
+            return {key: live for key, live in found.items() if live is not None and live.books.account(at).held_nano}
+
     def _note_hunger(self, key: WindowKey, source_id: int) -> None:
         """Ask the others for money, for one at a time: where all are short, each would wait for the others."""
         now_s = self._clock.monotonic_s()
         hungry, until_s = self._hungry.get(key, (source_id, 0.0))
         if hungry == source_id or until_s < now_s:
             self._hungry[key] = source_id, now_s + HUNGER_S
+
+    def _is_wanted(self, key: WindowKey, source_id: int) -> bool:
+        """Whether somebody else waits for money of a window."""
+        hungry, until_s = self._hungry.get(key, (source_id, 0.0))
+        return hungry != source_id and self._clock.monotonic_s() < until_s
 
     def _answer(
         self,
@@ -304,15 +327,13 @@ class Lending(Authority):
         if live is None:
             return Slice(key, *account, unknown=True)
         left_nano = live.left_nano
-        hungry, until_s = self._hungry.get(key, (source_id, 0.0))
-        is_wanted = hungry != source_id and self._clock.monotonic_s() < until_s
         return Slice(
             key,
             *account,
             available_nano=max(0, left_nano),
             limit_nano=live.budget.amount_nano,
             spent_nano=max(0, live.books.settled_nano),
-            recall=is_wanted or left_nano < 0,
+            recall=self._is_wanted(key, source_id) or left_nano < 0,
         )
 
     def _write(self, apply: Callable[[Commit], Any], after: Callable[[Any], None] | None = None) -> Any:

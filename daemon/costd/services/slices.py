@@ -230,6 +230,10 @@ class Slices:
             for live in self._tills.lives():
                 self._hold(live)
 
+    def bring(self, keys: Iterable[WindowKey]) -> Ticket[None] | None:
+        """Bring windows of which there are slices into memory; None: they are."""
+        return self._tills.bring(keys)
+
     def close(self, *, goes_on: bool) -> None:
         """The epoch is over. If this ledger goes on alone, what was held is given back once nothing is reserved."""
         with self._tills.lock:
@@ -327,7 +331,8 @@ class Slices:
 
     def _ahead(self, live: LiveWindow, held: HeldWindow) -> Want:
         granted = held.held.granted_nano
-        if not self._is_low(live, held):
+        is_recalled = held.told is not None and held.told.recall
+        if is_recalled or not self._is_low(live, held):
             return Want(live.key, 0, granted)
         return Want(live.key, 0, granted + max(0, self._ahead_nano(held) - self._free(live, held)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,12 +89,17 @@ class Sources:
         self._clock = clock
         self._live: Callable[[], Mapping[int, LiveSource]] = dict
         self._forgotten: Callable[[int], object] = bool
+        self._awaited: Callable[[], Collection[int]] = tuple
         with readers.snapshot() as connection:
             self._by_key = {source.key_id: source for source in load_sources(connection)}
 
     def read_live_from(self, live: Callable[[], Mapping[int, LiveSource]]) -> None:
         """Take what is known of sources in memory, by their numbers, from `live`."""
         self._live = live
+
+    def read_awaited_from(self, awaited: Callable[[], Collection[int]]) -> None:
+        """Take the numbers of sources that have to tell a restored hub what they hold from `awaited`."""
+        self._awaited = awaited
 
     def tell_forgotten(self, callback: Callable[[int], object]) -> None:
         """Call `callback` with the number of a source that is forgotten; in the writer's thread, quick."""
@@ -220,8 +225,11 @@ class Sources:
         with self._readers.snapshot() as connection:
             known = {source.id: source for source in load_sources(connection)}
             states = load_states(connection, now_ms - _DAY_MS)
-        live = self._live()
-        return [_report(known[stored.id], stored, live.get(stored.id), now_ms) for stored in states]
+        live, awaited = self._live(), self._awaited()
+        return [
+            _report(known[stored.id], stored, live.get(stored.id), now_ms, is_awaited=stored.id in awaited)
+            for stored in states
+        ]
 
 
 def sources_of(sources: Sources | None, caller: Caller) -> Sources:
@@ -232,7 +240,9 @@ def sources_of(sources: Sources | None, caller: Caller) -> Sources:
     return sources
 
 
-def _report(source: KnownSource, stored: SourceState, live: LiveSource | None, now_ms: int) -> SourceReport:
+def _report(
+    source: KnownSource, stored: SourceState, live: LiveSource | None, now_ms: int, *, is_awaited: bool
+) -> SourceReport:
     live = live or LiveSource(None)
     if source.forgotten_ms is not None:
         return SourceReport(source, FORGOTTEN, stored, 0, 0, "")
@@ -240,7 +250,9 @@ def _report(source: KnownSource, stored: SourceState, live: LiveSource | None, n
     lag_ms = 0
     if live.oldest_unforwarded_ms is not None:
         lag_ms = max(0, now_ms - stored.clock_skew_ms - live.oldest_unforwarded_ms)
-    return SourceReport(source, state, stored, live.lag_records, lag_ms, "; ".join(_problems(stored, live)))
+    return SourceReport(
+        source, state, stored, live.lag_records, lag_ms, "; ".join(_problems(stored, live, is_awaited=is_awaited))
+    )
 
 
 def _found(commit: Commit, wanted: str) -> KnownSource:
@@ -255,8 +267,10 @@ def _taken(source: KnownSource) -> Conflict:
     return Conflict(f'{state} a source "{source.name}" already; give another name')
 
 
-def _problems(stored: SourceState, live: LiveSource) -> list[str]:
+def _problems(stored: SourceState, live: LiveSource, *, is_awaited: bool) -> list[str]:
     found = [live.problem] if live.problem else []
+    if is_awaited:
+        found.append("this hub was restored, and has to hear from it what it holds of budgets: until then these deny")
     if stored.key_revoked_ms is not None:
         found.append("its key was revoked: `costd sources create --renew` makes another")
     if abs(skew_ms := stored.clock_skew_ms) > MAX_SKEW_MS:

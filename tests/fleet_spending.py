@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from budget_calls import CENT_NANO, Answer, GrpcDoor, Spend
-from fleet import query
+from budget_calls import Answer, GrpcDoor, Spend, set_budget
+from fleet import Fleet, fleet, query
 from harness import Daemon, until
 
 #: What is promised: a change is in force on every connected daemon within this.
@@ -107,6 +109,25 @@ def timed(caller: Caller, cents: int) -> tuple[str, float]:
     return word, time.perf_counter() - began_s
 
 
-def cents_of(nano: int) -> float:
-    """In cents."""
-    return nano / CENT_NANO
+#: With so many processes at once an answer takes longer than it should.
+PATIENT = ("--budgets-hub-wait-ms=3000",)
+
+
+@contextmanager
+def patient(folder: Path, *names: str, flags: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    """A hub, with `flags`, and sidecars of these names whose preflights wait longer for it than usual."""
+    with fleet(folder, flags=flags) as members:
+        for name in names:
+            members.add(name, *PATIENT)
+        yield members
+
+
+def capped(members: Fleet, cents: int = 500, **fields: object) -> list[Caller]:
+    """A budget of a hub, and a caller at each sidecar."""
+    set_budget(members.hub, "cap", cents, scope={"user": "ada"}, **fields)
+    running = [each.running for each in members.sidecars]
+    told(*running)
+    callers = [Caller(each) for each in running]
+    for caller in callers:
+        until(caller.is_served, "the hub's first word")
+    return callers
