@@ -14,7 +14,19 @@ PACKAGE = ROOT / "daemon" / "costd"
 LAYERS = ("domain", "store", "services", "wire", "app", "cli")
 #: May be used by every layer but the domain, and use only the domain and each other.
 LEAVES = frozenset(
-    {"addresses", "alert_settings", "clock", "config", "logs", "metrics", "notify", "places", "sections", "settings"}
+    {
+        "addresses",
+        "alert_settings",
+        "proxy_settings",
+        "clock",
+        "config",
+        "logs",
+        "metrics",
+        "notify",
+        "places",
+        "sections",
+        "settings",
+    }
 )
 #: Who may know of a library: the doors, and the command line as a client of one.
 ONLY_IN = {

@@ -83,6 +83,9 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
         "alerts.smtp_user": "costd", "alerts.smtp_password": "pw", "alerts.smtp_password_file": "/sp",
         "alerts.mail_from": "costd@a.example", "alerts.mail_to": "ops@a.example,cfo@a.example", "alerts.ca": "/aca",
         "alerts.timeout_s": "2.5",
+        "proxy.upstreams": "vllm=http://127.0.0.1:8000/v1", "proxy.body_bytes": "1 MiB", "proxy.on_failure": "closed",
+        "proxy.unlimited_output_tokens": "8", "proxy.drain_s": "1.5", "proxy.requests_per_minute": "5",
+        "proxy.counts_per_minute": "6",
         "retention.events_days": "50", "retention.rollups_days": "60", "shutdown.grace_s": "1.5",
         "tls.client_ca": "/cc", "hub.address": "hub:3", "hub.key": "ct_live_k", "hub.name": "web-1", "hub.ca": "/ca",
         "hub.cert": "/hc", "hub.cert_key": "/hk", "sync.max_age": "90m", "sync.stale_keys": "refuse",
@@ -92,14 +95,24 @@ def test_every_setting_can_be_set_by_flag_by_variable_and_by_file(tmp_path: Path
     assert set(texts) == {setting.name for setting in SETTINGS}
     by_flag = load(dict(texts), HOME, to_run=False).config
     by_variable = load({}, HOME | {s.variable: texts[s.name] for s in SETTINGS}, to_run=False).config
-    numbers = {"retention", "limits", "budgets", "alerts", "shutdown", "queue", "metrics", "disk"}
+    numbers = {"retention", "limits", "budgets", "alerts", "proxy", "shutdown", "queue", "metrics", "disk"}
     lines = [
         f"{name} = {text if name.split('.')[0] in numbers and text.replace('.', '').isdigit() else repr(text)}"
         for name, text in texts.items()
-        if name not in {"config", "insecure", "hub.plaintext", "http.allowed_hosts", "metrics.labels", "alerts.mail_to"}
+        if name
+        not in {
+            "config",
+            "insecure",
+            "hub.plaintext",
+            "http.allowed_hosts",
+            "metrics.labels",
+            "alerts.mail_to",
+            "proxy.upstreams",
+        }
     ]
     lists = ['http.allowed_hosts = ["a.example", "b"]', 'metrics.labels = ["team", "model"]']
     lists.append('alerts.mail_to = ["ops@a.example", "cfo@a.example"]')
+    lists.append('proxy.upstreams = {vllm = {base_url = "http://127.0.0.1:8000/v1"}}')
     toml = "\n".join([*lines, "insecure = true", "hub.plaintext = true", *lists])
     by_file = load({"config": write(tmp_path, toml)}, HOME, to_run=False).config
     for setting in SETTINGS:
@@ -138,6 +151,10 @@ BAD = [
     ("queue.max_bytes", "-1"), ("queue.max_bytes", "1"), ("limits.past_days", "-1"), ("limits.past_days", "45"),
     ("budgets.reservation_minutes", "0"), ("budgets.max_reservations", "0"), ("budgets.hub_wait_ms", "-1"),
     ("budgets.use_minutes", "soon"),
+    ("proxy.upstreams", "vllm"), ("proxy.upstreams", "vLLM=http://a/v1"), ("proxy.upstreams", "a=ftp://a/v1"),
+    ("proxy.upstreams", "a=http://u:p@a/v1"), ("proxy.body_bytes", "0"), ("proxy.on_failure", "maybe"),
+    ("proxy.unlimited_output_tokens", "0"), ("proxy.drain_s", "-1"), ("proxy.requests_per_minute", "0"),
+    ("proxy.counts_per_minute", "x"),
     ("alerts.webhook_url", "ftp://a.example"), ("alerts.webhook_url", "https://a.example/#x"),
     ("alerts.webhook_url", "https:///x"), ("alerts.webhook_url", "https://a.example:port/"),
     ("alerts.webhook_url", "https://a.example/in"), ("alerts.webhook_secret", "0123456789abcde"),

@@ -175,7 +175,6 @@ MALFORMED = {
     "huge length": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
     "two framings": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "bad chunk": b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    "brotli": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}",
     "raw path": b"GET /api/costs/\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "broken url": b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "control in header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\x01\r\n\r\n",

@@ -33,6 +33,11 @@ class Reader(ABC):
         That is the piece itself, but where the usage is taken out of a stream (hide_usage): there it is whole events.
         """
 
+    @property
+    def hides_usage(self) -> bool:
+        """Whether something may be taken out: then the caller gets what `feed` and `rest` return, and nothing else."""
+        return False
+
     def rest(self) -> bytes:
         """What was held back and still goes to the caller. Call it once, when there will be no more pieces."""
         return b""
@@ -62,6 +67,11 @@ class EventReader(Reader):
         self._splitter = EventSplitter()
         self._tally = Tally()
         self._is_begun = False
+
+    @property
+    def hides_usage(self) -> bool:
+        """As it was made."""
+        return self._hide
 
     @property
     def is_finished(self) -> bool:

@@ -23,8 +23,8 @@ from costd.domain.proxied.sandbox import answer as sandbox_answer
 from costd.wire.proxy.called import Called, read_metadata
 from costd.wire.proxy.headers import backward
 from costd.wire.proxy.ledger_link import LedgerLink
-from costd.wire.proxy.unpacking import Unpacker
 from costd.wire.proxy.upstreams import UpstreamFailed, Upstreams
+from costd.wire.unpacking import Unpacker
 from costd.wire.web import body as bodies
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Exchange:
         is_read = called.route.kind in {Kind.METERED, Kind.UNKNOWN} and (_JSON in kind or not kind)
         if not is_read and not called.is_sandbox:
             return self._upload()
-        raw = await bodies.read(request, self._body_bytes)
+        raw = await bodies.read_raw(request, self._body_bytes)
         packed = request.headers.get(hdrs.CONTENT_ENCODING, "")
         plain = Unpacker(packed, self._body_bytes).feed(raw) if packed else raw
         called.said = _parsed(plain)
@@ -174,7 +174,7 @@ class Exchange:
             streams=called.streams,
             hide_usage=self._hides_usage,
         )
-        hides = self._hides_usage and _hides(reader)
+        hides = reader.hides_usage
         is_whole = False
         held = b""
         try:
@@ -269,11 +269,6 @@ class Exchange:
         called = self._called
         self._metrics.requests.add((*called.labels, str(status)), 1)
         self._metrics.total.observe(called.labels, self._clock.monotonic_s() - called.began_s)
-
-
-def _hides(reader: Reader) -> bool:
-    """Whether a reader takes something out: one of events does, where it was asked to."""
-    return getattr(reader, "_hide", False) is True
 
 
 def _parsed(body: bytes) -> dict[str, object]:

@@ -176,6 +176,8 @@ class Proxies:
     ) -> web.StreamResponse:
         ours = msgspec.to_builtins(error_body(error, request.path, {}, request_id))
         ours["message"] = refusal.message
+        if isinstance(error, UpstreamFailed):
+            ours["code"] = "INTEGRATION_ERROR"
         response = _response(refusal, speech, request_id, ours)
         if not request.content.is_eof():
             response.force_close()

@@ -36,10 +36,11 @@ def denied_sentence(decision: Decision) -> str:
     if decision.deny_reason == LEASE_UNAVAILABLE:
         return f'budget "{budget.name}" cannot be asked: the hub is out of reach, and what was at hand is used up'
     resets = "" if budget.resets_ms is None else f"; it resets at {rfc3339(budget.resets_ms)}"
-    return (
-        f'budget "{budget.name}" is used up: {usd_text(budget.spent_nano)} of {usd_text(budget.limit_nano)} USD are '
-        f"spent or reserved{resets}"
+    estimate = (
+        "" if not decision.estimated_cost_nano else f", and this call may cost {usd_text(decision.estimated_cost_nano)}"
     )
+    left = f"{usd_text(budget.remaining_nano)} of {usd_text(budget.limit_nano)} USD left{estimate}"
+    return f'budget "{budget.name}" has {left}{resets}'
 
 
 def denied_fields(decision: Decision, sentence: str, request_id: str) -> dict[str, Any]:

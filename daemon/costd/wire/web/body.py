@@ -8,13 +8,29 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from costd.domain.errors import Invalid, TooLarge
+from costd.wire.unpacking import Unpacker
 
 #: A body of the largest size takes a second on the slowest of lines; whoever needs longer holds a connection open.
 READ_TIMEOUT_S = 30.0
 
 
 async def read(request: web.BaseRequest, limit_bytes: int) -> bytes:
-    """The whole body; raises TooLarge above the limit, Invalid where it cannot be read or does not arrive."""
+    """The whole body, unpacked; raises TooLarge above the limit, Invalid where it cannot be read or does not arrive."""
+    raw = await read_raw(request, limit_bytes)
+    packed = request.headers.get(hdrs.CONTENT_ENCODING)
+    if packed is None:
+        return raw
+    unpacker = Unpacker(packed, limit_bytes)
+    plain = unpacker.feed(raw)
+    if unpacker.is_too_long:
+        raise _too_large(limit_bytes)
+    if not unpacker.is_sound:
+        raise Invalid("Content-Encoding", "must be gzip, deflate or zstd, and the body packed by it")
+    return plain
+
+
+async def read_raw(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    """The same, as it came."""
     content = request.content
     try:
         if content.is_eof():

@@ -105,6 +105,7 @@ class _Server(web.Server):
             keepalive_timeout=IDLE_S,
             lingering_time=LINGER_S,
             access_log=None,
+            auto_decompress=False,  # a proxied body goes on as it came
         )
 
 

@@ -12,33 +12,51 @@ import zstandard
 _MAX_ENCODINGS = 4
 
 
+#: How much of a body that a stranger packed is unpacked at a time: it may become a hundred thousand times as much.
+_SLICE = 256
+
+
 class Unpacker:
     """Unpacks one body. Once something does not fit it gives nothing more."""
 
-    def __init__(self, content_encoding: str, limit_bytes: int = 1 << 62) -> None:
-        """`content_encoding` is the header; past `limit_bytes` of content nothing more is given."""
+    def __init__(self, content_encoding: str, limit_bytes: int | None = None) -> None:
+        """`content_encoding` is the header; past `limit_bytes` of content, where there is a limit, nothing is given."""
         names = [name.strip().lower() for name in content_encoding.split(",")]
         wanted = [name for name in names if name not in {"", "identity"}]
+        known = _ENCODINGS if limit_bytes is None else _BOUNDED
         #: Whether everything could be unpacked so far.
-        self.is_sound = len(wanted) <= _MAX_ENCODINGS and all(name in _ENCODINGS for name in wanted)
-        self._steps = [_ENCODINGS[name]() for name in reversed(wanted)] if self.is_sound else []
+        self.is_sound = len(wanted) <= _MAX_ENCODINGS and all(name in known for name in wanted)
+        #: Whether there was more than the limit.
+        self.is_too_long = False
+        self._steps = [known[name]() for name in reversed(wanted)] if self.is_sound else []
         self._left = limit_bytes
 
     def feed(self, chunk: bytes) -> bytes:
         """The content of a piece."""
+        if not self._steps:
+            return self._within(chunk) if self.is_sound else b""
+        slices = [chunk] if self._left is None else [chunk[at : at + _SLICE] for at in range(0, len(chunk), _SLICE)]
+        return b"".join(map(self._unpacked, slices))
+
+    def _unpacked(self, piece: bytes) -> bytes:
         if not self.is_sound:
             return b""
         try:
             for step in self._steps:
-                chunk = step(chunk)
+                piece = step(piece)
         except (zlib.error, brotli.error, zstandard.ZstdError):
             self.is_sound = False
             return b""
-        self._left -= len(chunk)
-        if self._left < 0:
-            self.is_sound = False
-            return b""
-        return chunk
+        return self._within(piece)
+
+    def _within(self, content: bytes) -> bytes:
+        if self._left is None:
+            return content
+        self._left -= len(content)
+        if self._left >= 0:
+            return content
+        self.is_sound, self.is_too_long = False, True
+        return b""
 
 
 def _gzip() -> Callable[[bytes], bytes]:
@@ -90,3 +108,6 @@ _ENCODINGS: dict[str, Callable[[], Callable[[bytes], bytes]]] = {
     "br": _brotli,
     "zstd": _zstd,
 }
+
+#: Of brotli a few bytes may be gigabytes, and clients pack nothing by it.
+_BOUNDED = {name: make for name, make in _ENCODINGS.items() if name != "br"}
