@@ -63,6 +63,8 @@ def test_usage_is_asked_for(body: bytes, edited: bytes) -> None:
         b'{"_aipromptcost":1',
         b'{"_aipromptcost":1,}',
         b'{"_aipromptcost":1} x',
+        b'{"_aipromptcost":1}x',
+        b"{}x",
         b'{"_aipromptcost":}',
         b'{"_aipromptcost"}',
         b'{"_aipromptcost":"x}',

@@ -258,9 +258,34 @@ def test_a_document_that_broke_off_is_billed_by_its_length() -> None:
     assert bill(sold, "anthropic", 9) == Bill({"input_tokens": 9, "output_tokens": 50}, (), is_estimate=True)
 
 
+def test_a_document_that_is_all_there_is_complete_however_the_connection_ended() -> None:
+    for name, status in (("message", "success"), ("response that failed", "error")):
+        _, sold = read(reader_of(RECORDED[name]), [RECORDED[name].body], is_whole=False)
+        assert sold.status == status
+        assert sold.is_complete == (status == "success")
+
+
+def test_a_tier_may_be_told_late() -> None:
+    early, late = chat_chunk("Hi", service_tier=None), chat_chunk(choices=[], usage=CHAT_USAGE, service_tier="priority")
+    _, sold = read(reader_of(RECORDED["chat stream"]), [chunks(early, late)])
+    assert bill(sold, "openai", 9).context == (("service_tier", "priority"),)
+
+
+def test_an_error_is_told_by_the_name_of_its_event() -> None:
+    _, sold = read(reader_of(RECORDED["message stream"]), [b'event: error\ndata: {"message": "no"}\n\n'])
+    assert sold.status == "error"
+
+
 def test_vectors_that_broke_off_cost_their_input() -> None:
     _, sold = read(reader_of(RECORDED["embeddings"]), [RECORDED["embeddings"].body[:90]], is_whole=False)
     assert bill(sold, "openai", 9) == Bill({"input_tokens": 9}, (), is_estimate=True)
+
+
+def test_what_is_not_understood_costs_its_input_when_it_breaks_off() -> None:
+    reader = route_of("POST", "chat/completions").reader(200, "text/plain", json.loads)
+    _, sold = read(reader, [b"Hi", b" there"], is_whole=False)
+    assert bill(sold, "openai", 9) == Bill({"input_tokens": 9}, (), is_estimate=True)
+    assert bill(sold, "openai", 0) == Bill({}, (), is_estimate=True)
 
 
 def test_an_answer_that_never_began_costs_nothing() -> None:
@@ -320,6 +345,7 @@ LINES = [
         "result": {"type": "succeeded", "message": RECORDED["message"].body and json.loads(RECORDED["message"].body)},
     },
     {"custom_id": "d", "result": {"type": "errored", "error": {"type": "error"}}},
+    {"custom_id": "d", "result": {"type": "succeeded", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}}},
     {"custom_id": "e", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "gpt-4o"}},
 ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from costd.domain.proxied.readers import DocumentReader, EventReader, OpaqueReader
 from costd.domain.proxied.routes import ENDPOINTS, Kind, clean_path, route_of, seller
 
 
@@ -80,6 +82,7 @@ def test_what_sdks_add_is_left_out() -> None:
         "files/%2E./x",
         "files/%252e%252e/x",
         "files/%25252e%25252e/x",
+        "files/%2525252525252e",
         "files/..%2fadmin",
         "files%2f..%2fadmin",
         "files/..;/admin",
@@ -122,3 +125,18 @@ def test_decisions_are_sold_at_prices_of_their_own() -> None:
     assert seller("openai", "decisions") == "openai-decisions"
     assert seller("openai", "responses") == "openai"
     assert seller("perplexity", "decisions") == "perplexity"
+
+
+def test_usage_is_hidden_where_it_is_asked_for() -> None:
+    hiding = {endpoint for endpoint in ENDPOINTS if route_of("POST", endpoint).can_hide_usage}
+    assert hiding == {"chat/completions", "completions"}
+
+
+def test_the_answer_says_how_it_is_read() -> None:
+    route = route_of("POST", "chat/completions")
+    assert isinstance(route.reader(200, "application/json", json.loads, streams=True), DocumentReader)
+    assert isinstance(route.reader(200, "text/plain", json.loads, streams=True), EventReader)
+    assert isinstance(route.reader(200, "Text/Event-Stream", json.loads), EventReader)
+    assert isinstance(route.reader(200, "text/plain", json.loads), OpaqueReader)
+    assert isinstance(route.reader(400, "text/event-stream", json.loads), OpaqueReader)
+    assert isinstance(route_of("GET", "models").reader(200, "application/json", json.loads), OpaqueReader)

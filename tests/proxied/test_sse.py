@@ -41,6 +41,10 @@ def test_a_byte_order_mark_and_comments_come_before_the_first_event() -> None:
     assert rest == b""
 
 
+def test_empty_lines_alone_are_an_event_without_data() -> None:
+    assert split([b"\n\ndata: 1\n\n"]) == ([Event("", b"", b"\n\n"), Event("", b"1", b"data: 1\n\n")], b"")
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_may_break_at_any_byte(name: str) -> None:
     stream = STREAMS[name]

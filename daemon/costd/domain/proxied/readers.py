@@ -174,11 +174,9 @@ class LineReader(Reader):
         self._held = bytearray()
         self._is_skipping = False
         self._found: list[Sold] = []
-        self._is_begun = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Look at the lines that are complete now."""
-        self._is_begun = self._is_begun or bool(chunk)
         if b"\n" not in chunk:
             self._held += chunk
         else:
@@ -204,7 +202,7 @@ class LineReader(Reader):
 
     def end(self, *, is_whole: bool) -> Sold:
         """Whether there is more; what was sold is told by `take`."""
-        return Sold(is_begun=self._is_begun, is_complete=is_whole)
+        return Sold(is_complete=is_whole)
 
     def _line(self) -> None:
         if self._held and not self._is_skipping:

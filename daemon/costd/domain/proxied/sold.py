@@ -67,7 +67,8 @@ def bill(sold: Sold, provider: str, input_tokens: int) -> Bill:
     is_cut = sold.is_begun and not (sold.is_complete or sold.is_error)
     if is_told or sold.is_pending or not (is_cut or sold.delivered_chars):
         return Bill(units, context, is_estimate=False)
-    units.setdefault("input_tokens", input_tokens)
+    if input_tokens:
+        units.setdefault("input_tokens", input_tokens)
     if sold.delivered_chars:
         units["output_tokens"] = max(units.get("output_tokens", 0), -(-sold.delivered_chars // CHARS_PER_TOKEN))
     return Bill(units, context, is_estimate=True)

@@ -80,5 +80,4 @@ class Dialect(NamedTuple):
 
 def has_error(said: Said) -> bool:
     """Whether an answer or an event is an error: {"error": {…}} or {"type": "error", …}, in all dialects."""
-    error = said.get("error")
-    return said.get("type") == "error" or (isinstance(error, str | dict) and bool(error))
+    return said.get("type") == "error" or bool(said.get("error"))
