@@ -25,8 +25,8 @@ from costd.config import load
 from costd.domain.access import Caller
 from costd.domain.budget_change import BudgetChange
 from costd.domain.usage import Usage
+from costd.services.ask import Ask, Pause
 from costd.services.metering import series_of
-from costd.services.tills import Ask, Pause
 
 CHECK_US = 10.0
 #: Reserved one after another before they are let go of.

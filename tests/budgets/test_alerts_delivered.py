@@ -250,6 +250,29 @@ def test_a_secret_that_is_replaced_in_its_file_is_used_from_then_on(launch: Laun
         assert documented_check()("the secret after that one", receiver.posts[0].headers, receiver.posts[0].body)
 
 
+def test_a_receiver_that_does_not_answer_does_not_keep_the_daemon_from_stopping(
+    launch: Launch, secret_file: Path
+) -> None:
+    with receiving() as receiver:
+        receiver.default = Answer(200, after_s=8)
+        daemon = launch(
+            "--alerts-webhook-url", receiver.url, "--alerts-webhook-secret-file", str(secret_file),
+            "--alerts-timeout-s", "60",
+        )  # fmt: skip
+        spend(daemon, 60)
+        until(lambda: receiver.posts, "a post")
+        assert daemon.stop(5) == 0, daemon.log
+        assert "Traceback" not in daemon.log
+
+
+def test_where_nobody_is_it_says_so(launch: Launch, secret_file: Path) -> None:
+    url = "https://nowhere.invalid/t0ken"
+    daemon = launch("--alerts-webhook-url", url, "--alerts-webhook-secret-file", str(secret_file))
+    spend(daemon, 60)
+    until(lambda: "cannot be reached" in (delivery(daemon)["error"] or ""), "an attempt", 40)
+    assert "invalid" not in delivery(daemon)["error"]
+
+
 # -- Slack's form ------------------------------------------------------------------------------------------------------
 
 

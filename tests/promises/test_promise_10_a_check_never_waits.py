@@ -14,8 +14,8 @@ import pytest
 from budget_calls import DOORS, GrpcDoor, Spend, set_budget
 from budget_desk import CENT_NANO, NOON_MS, Desk, opened, usage
 from costd.clock import ManualClock
+from costd.services.ask import Ask, Verdict
 from costd.services.metering import series_of
-from costd.services.tills import Ask, Verdict
 from harness import Daemon
 
 #: The goal is 10 µs (bench/ measures it); a test must hold on a machine that is busy with others.

@@ -17,10 +17,11 @@ from costd.domain.errors import Invalid, Unavailable
 from costd.domain.ids import quick_uuid7, uuid_text
 from costd.domain.usage import Usage, check_text
 from costd.services.access import check_binding
+from costd.services.ask import Ask, Pause, Verdict
 from costd.services.live_window import Noted
 from costd.services.metering import series_of
 from costd.services.prices import Prices
-from costd.services.tills import Ask, Pause, Tills, Verdict
+from costd.services.tills import Tills
 from costd.store.requests import stored_request_id
 
 if TYPE_CHECKING:

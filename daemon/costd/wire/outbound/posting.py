@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 import yarl
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from costd import __version__
 from costd.services.alert_channel import NotAccepted
@@ -63,7 +65,7 @@ async def _posted(
     url: str, body: bytes, headers: Mapping[str, str], ca: Path | None, timeout_s: float
 ) -> tuple[int, str]:
     given = {"Content-Type": JSON, "User-Agent": f"costd/{__version__}", **headers}
-    connector = aiohttp.TCPConnector(ssl=trust(ca), force_close=True)
+    connector = aiohttp.TCPConnector(ssl=trust(ca), force_close=True, resolver=_Resolver())
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     jar = aiohttp.DummyCookieJar()
     try:
@@ -76,6 +78,25 @@ async def _posted(
         raise NotAccepted(f"it did not answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise NotAccepted(_reason(error)) from None
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in the very thread: there is nothing else for it to do, and no other to be waited for at exit."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Every address of the host."""
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        return [
+            ResolveResult(
+                hostname=host, host=str(place[0]), port=port, family=family, proto=proto, flags=socket.AI_NUMERICHOST
+            )
+            for family, _, proto, _, place in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def _reason(error: Exception) -> str:
