@@ -40,6 +40,8 @@ class Called:
     #: The proxy endpoint it came by, if any.
     slug: str = ""
     is_sandbox: bool = False
+    #: The status of the upstream's answer, once it is there.
+    answered: int = 0
     #: The body, parsed; {} where it is no JSON object.
     said: Mapping[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None

@@ -167,6 +167,7 @@ class Exchange:
     async def _relay(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         """Pass the answer on."""
         called = self._called
+        called.answered = answer.status
         reader = called.route.reader(
             answer.status,
             answer.headers.get(hdrs.CONTENT_TYPE, ""),

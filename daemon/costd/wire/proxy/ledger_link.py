@@ -101,7 +101,9 @@ class LedgerLink:
         if not units and not sold.is_error:
             self._services.metrics.proxy.unmetered.add(called.labels, 1)
         model = self._model(called, sold, provider, units)
-        self._record(called, request_id, model, sold.status, units, context=billed.context, provider=provider)
+        # An answer that is an error is known by its HTTP status, as the usage log shows it.
+        status = str(called.answered) if called.answered >= 400 else sold.status
+        self._record(called, request_id, model, status, units, context=billed.context, provider=provider)
 
     def _model(self, called: Called, sold: Sold, provider: str, units: Mapping[str, Quantity]) -> str:
         """The model that was asked for, as budgets know it; the one that answered, where only that has a price."""
