@@ -28,6 +28,8 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
+from costd.services.prompts import Prompts
+from costd.services.proxied_bodies import ProxiedBodies
 from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.quarantine import Quarantine
 from costd.services.reports import Reports
@@ -129,7 +131,9 @@ class Core:
                 joined=(
                     joined := None if local_token else build_joined(ground, access, Rules(prices, budgets), membership)
                 ),
-                proxy_endpoints=ProxyEndpoints(),
+                proxy_endpoints=self._proxy_endpoints(config, clock),
+                prompts=Prompts(self.readers, clock),
+                proxied_bodies=ProxiedBodies(self.writer, self.readers, clock),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )
             self.leasing = build_leasing(ground, tills, forwarding)
@@ -151,6 +155,9 @@ class Core:
         with self.readers.snapshot(unbounded=True) as connection:
             metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
             metrics.adjusted(load_adjustments(connection))
+
+    def _proxy_endpoints(self, config: Config, clock: Clock) -> ProxyEndpoints:
+        return ProxyEndpoints(self.writer, self.readers, clock, is_exposed=not config.http.listen.is_loopback)
 
     def _sources(self, config: Config, access: Access, clock: Clock) -> Sources | None:
         if config.mode != HUB:

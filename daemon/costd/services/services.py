@@ -27,6 +27,8 @@ from costd.services.metering import Metering
 from costd.services.months import Months
 from costd.services.price_rules import PriceRules
 from costd.services.prices import Prices
+from costd.services.prompts import Prompts
+from costd.services.proxied_bodies import ProxiedBodies
 from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.quarantine import Quarantine
 from costd.services.reports import Reports
@@ -70,6 +72,8 @@ class Services:
     quarantine: Quarantine
     link: Link
     proxy_endpoints: ProxyEndpoints
+    prompts: Prompts
+    proxied_bodies: ProxiedBodies
     #: At a sidecar with a hub.
     forwarding: Forwarding | None
     joined: Joined | None

@@ -14,6 +14,7 @@ from costd.domain.usage import SUCCESS
 from costd.store.catalog_kinds import PROJECT, USER
 from costd.store.catalog_log import first_seen
 from costd.store.commit import INTO_FRESHNESS, RAISE_FRESHNESS, Commit
+from costd.store.prompts import first_used
 from costd.store.requests import INTO_REQUEST, Request, Stored, find_requests, stored_event, stored_request_id
 from costd.store.rows import insert_rows
 
@@ -185,6 +186,8 @@ class Ledger:
         row = connection.execute("SELECT id FROM series WHERE digest = ?", (digest,)).fetchone()
         if row is None:
             row = connection.execute(_INTO_SERIES, (digest, *series)).fetchone()
+            if series.prompt_key:
+                first_used(commit, series.org_id, series.prompt_key, series.prompt_version)
             if is_own:
                 self._first_seen(commit, series)
         if len(self._series) >= MAX_INTERNED:

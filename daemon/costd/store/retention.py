@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 from costd.domain.days import month_of_hour
 from costd.store.commit import Commit
+from costd.store.proxied_bodies import delete_expired
 from costd.store.totals import count_latencies, fold_rollups, store_latencies
 
 #: Rows deleted in one transaction: a few milliseconds, so that records never wait long behind it.
 STEP_ROWS = 2_000
+#: Bodies are large.
+STEP_BODIES = 50
 _VACUUM_PAGES = 500
 _HOUR_MS = 3_600_000
 
@@ -31,6 +34,7 @@ class Step(NamedTuple):
     events: int
     rollups: int
     windows: int
+    bodies: int
 
     @property
     def done(self) -> bool:
@@ -45,7 +49,12 @@ def retain(commit: Commit, limits: RetentionLimits) -> Step:
     at most `future_ms` past its receipt, so by then its own time is past as well.
     """
     oldest_ms = commit.now_ms - limits.rollups_ms
-    step = Step(_delete_events(commit, limits), _delete_rollups(commit, oldest_ms), _delete_windows(commit, oldest_ms))
+    step = Step(
+        _delete_events(commit, limits),
+        _delete_rollups(commit, oldest_ms),
+        _delete_windows(commit, oldest_ms),
+        delete_expired(commit, STEP_BODIES),
+    )
     if step.done:
         _give_back(commit)
     return step

@@ -657,3 +657,41 @@ CREATE TABLE lease_state (
   confirmed BLOB NOT NULL,              -- the incarnation that was confirmed last; empty: none
   pending BLOB NOT NULL                 -- the one that was asked for last
 ) STRICT;
+
+CREATE TABLE proxy_endpoint (
+  id TEXT PRIMARY KEY,                  -- a UUIDv7
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  name TEXT NOT NULL,
+  slug TEXT NOT NULL UNIQUE,            -- never given twice, so that no old client meets a new endpoint
+  store_bodies INTEGER NOT NULL,
+  body_bytes INTEGER NOT NULL,          -- of each body at most so much is stored
+  retention_days INTEGER NOT NULL,
+  created_ms INTEGER NOT NULL,
+  removed_ms INTEGER
+) STRICT;
+
+CREATE TABLE proxied_body (
+  event_id BLOB PRIMARY KEY,            -- the record's public id
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  request BLOB NOT NULL,
+  response BLOB NOT NULL,
+  expires_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX proxied_body_by_expiry ON proxied_body (expires_ms);
+
+CREATE TABLE prompt (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  prompt_key TEXT NOT NULL,
+  active_version TEXT NOT NULL,         -- '': none
+  created_ms INTEGER NOT NULL,
+  PRIMARY KEY (org_id, prompt_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE prompt_version (
+  org_id INTEGER NOT NULL REFERENCES org (id),
+  prompt_key TEXT NOT NULL,
+  version TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  PRIMARY KEY (org_id, prompt_key, version)
+) STRICT, WITHOUT ROWID;

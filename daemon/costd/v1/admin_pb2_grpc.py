@@ -9,6 +9,7 @@ from costd.v1 import budget_pb2 as costd_dot_v1_dot_budget__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
 from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
 from costd.v1 import prices_pb2 as costd_dot_v1_dot_prices__pb2
+from costd.v1 import proxy_pb2 as costd_dot_v1_dot_proxy__pb2
 from costd.v1 import source_pb2 as costd_dot_v1_dot_source__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -210,6 +211,21 @@ class AdminServiceStub:
                 '/costd.v1.AdminService/TestAlerts',
                 request_serializer=costd_dot_v1_dot_alert__pb2.TestAlertsRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_alert__pb2.TestAlertsResponse.FromString,
+                _registered_method=True)
+        self.CreateProxyEndpoint = channel.unary_unary(
+                '/costd.v1.AdminService/CreateProxyEndpoint',
+                request_serializer=costd_dot_v1_dot_proxy__pb2.CreateProxyEndpointRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.FromString,
+                _registered_method=True)
+        self.ListProxyEndpoints = channel.unary_unary(
+                '/costd.v1.AdminService/ListProxyEndpoints',
+                request_serializer=costd_dot_v1_dot_proxy__pb2.ListProxyEndpointsRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_proxy__pb2.ListProxyEndpointsResponse.FromString,
+                _registered_method=True)
+        self.RemoveProxyEndpoint = channel.unary_unary(
+                '/costd.v1.AdminService/RemoveProxyEndpoint',
+                request_serializer=costd_dot_v1_dot_proxy__pb2.RemoveProxyEndpointRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.FromString,
                 _registered_method=True)
 
 
@@ -455,6 +471,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateProxyEndpoint(self, request, context):
+        """Makes a proxy endpoint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProxyEndpoints(self, request, context):
+        """The proxy endpoints of the organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveProxyEndpoint(self, request, context):
+        """Removes a proxy endpoint; what came by it stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -627,6 +664,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.TestAlerts,
                     request_deserializer=costd_dot_v1_dot_alert__pb2.TestAlertsRequest.FromString,
                     response_serializer=costd_dot_v1_dot_alert__pb2.TestAlertsResponse.SerializeToString,
+            ),
+            'CreateProxyEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateProxyEndpoint,
+                    request_deserializer=costd_dot_v1_dot_proxy__pb2.CreateProxyEndpointRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.SerializeToString,
+            ),
+            'ListProxyEndpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProxyEndpoints,
+                    request_deserializer=costd_dot_v1_dot_proxy__pb2.ListProxyEndpointsRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_proxy__pb2.ListProxyEndpointsResponse.SerializeToString,
+            ),
+            'RemoveProxyEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveProxyEndpoint,
+                    request_deserializer=costd_dot_v1_dot_proxy__pb2.RemoveProxyEndpointRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1548,6 +1600,87 @@ class AdminService:
             '/costd.v1.AdminService/TestAlerts',
             costd_dot_v1_dot_alert__pb2.TestAlertsRequest.SerializeToString,
             costd_dot_v1_dot_alert__pb2.TestAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateProxyEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/CreateProxyEndpoint',
+            costd_dot_v1_dot_proxy__pb2.CreateProxyEndpointRequest.SerializeToString,
+            costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProxyEndpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListProxyEndpoints',
+            costd_dot_v1_dot_proxy__pb2.ListProxyEndpointsRequest.SerializeToString,
+            costd_dot_v1_dot_proxy__pb2.ListProxyEndpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveProxyEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/RemoveProxyEndpoint',
+            costd_dot_v1_dot_proxy__pb2.RemoveProxyEndpointRequest.SerializeToString,
+            costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from costd.v1 import budget_pb2 as _budget_pb2
 from costd.v1 import catalog_pb2 as _catalog_pb2
 from costd.v1 import correction_pb2 as _correction_pb2
 from costd.v1 import prices_pb2 as _prices_pb2
+from costd.v1 import proxy_pb2 as _proxy_pb2
 from costd.v1 import source_pb2 as _source_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -107,6 +108,12 @@ class AdminServiceStub:
     """Removes a budget; what was recorded stays."""
     TestAlerts: _grpc.UnaryUnaryMultiCallable[_alert_pb2.TestAlertsRequest, _alert_pb2.TestAlertsResponse]
     """Sends a test alert by every way out that is configured, and says what came of it."""
+    CreateProxyEndpoint: _grpc.UnaryUnaryMultiCallable[_proxy_pb2.CreateProxyEndpointRequest, _proxy_pb2.ProxyEndpoint]
+    """Makes a proxy endpoint."""
+    ListProxyEndpoints: _grpc.UnaryUnaryMultiCallable[_proxy_pb2.ListProxyEndpointsRequest, _proxy_pb2.ListProxyEndpointsResponse]
+    """The proxy endpoints of the organization."""
+    RemoveProxyEndpoint: _grpc.UnaryUnaryMultiCallable[_proxy_pb2.RemoveProxyEndpointRequest, _proxy_pb2.ProxyEndpoint]
+    """Removes a proxy endpoint; what came by it stays."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -181,6 +188,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Removes a budget; what was recorded stays."""
     TestAlerts: _aio.UnaryUnaryMultiCallable[_alert_pb2.TestAlertsRequest, _alert_pb2.TestAlertsResponse]  # type: ignore[assignment]
     """Sends a test alert by every way out that is configured, and says what came of it."""
+    CreateProxyEndpoint: _aio.UnaryUnaryMultiCallable[_proxy_pb2.CreateProxyEndpointRequest, _proxy_pb2.ProxyEndpoint]  # type: ignore[assignment]
+    """Makes a proxy endpoint."""
+    ListProxyEndpoints: _aio.UnaryUnaryMultiCallable[_proxy_pb2.ListProxyEndpointsRequest, _proxy_pb2.ListProxyEndpointsResponse]  # type: ignore[assignment]
+    """The proxy endpoints of the organization."""
+    RemoveProxyEndpoint: _aio.UnaryUnaryMultiCallable[_proxy_pb2.RemoveProxyEndpointRequest, _proxy_pb2.ProxyEndpoint]  # type: ignore[assignment]
+    """Removes a proxy endpoint; what came by it stays."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -456,5 +469,29 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_alert_pb2.TestAlertsResponse, _abc.Awaitable[_alert_pb2.TestAlertsResponse]]:
         """Sends a test alert by every way out that is configured, and says what came of it."""
+
+    @_abc_1.abstractmethod
+    def CreateProxyEndpoint(
+        self,
+        request: _proxy_pb2.CreateProxyEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_proxy_pb2.ProxyEndpoint, _abc.Awaitable[_proxy_pb2.ProxyEndpoint]]:
+        """Makes a proxy endpoint."""
+
+    @_abc_1.abstractmethod
+    def ListProxyEndpoints(
+        self,
+        request: _proxy_pb2.ListProxyEndpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_proxy_pb2.ListProxyEndpointsResponse, _abc.Awaitable[_proxy_pb2.ListProxyEndpointsResponse]]:
+        """The proxy endpoints of the organization."""
+
+    @_abc_1.abstractmethod
+    def RemoveProxyEndpoint(
+        self,
+        request: _proxy_pb2.RemoveProxyEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_proxy_pb2.ProxyEndpoint, _abc.Awaitable[_proxy_pb2.ProxyEndpoint]]:
+        """Removes a proxy endpoint; what came by it stays."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,8 +13,10 @@ from costd.domain.access import Caller
 from costd.domain.errors import Invalid
 from costd.domain.proxied.refusals import Speech
 from costd.domain.proxied.routes import Route
+from costd.domain.proxy_endpoint import ProxyEndpoint
 from costd.domain.usage import MAX_TEXT, Usage
 from costd.proxy_settings import Upstream
+from costd.store.proxied_bodies import Bodies
 
 #: Whose application a record is of, where neither the key nor anybody else says so.
 SOURCE_APP = "proxy"
@@ -38,13 +40,15 @@ class Called:
     request_id: str
     began_s: float
     #: The proxy endpoint it came by, if any.
-    slug: str = ""
+    endpoint: ProxyEndpoint | None = None
     is_sandbox: bool = False
     #: The status of the upstream's answer, once it is there.
     answered: int = 0
     #: The body, parsed; {} where it is no JSON object.
     said: Mapping[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
+    #: What is kept of the bodies, where the endpoint stores them.
+    kept: KeptBodies | None = None
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -67,7 +71,7 @@ class Called:
         said = self.metadata or _NOTHING
         return Usage(
             source_app="" if self.caller.source_app else SOURCE_APP,
-            project="" if self.caller.project else self.slug,
+            project="" if self.caller.project or self.endpoint is None else self.endpoint.slug,
             user=_user_of(self.said),
             prompt_key=said.prompt_key,
             prompt_version=said.version,
@@ -75,6 +79,26 @@ class Called:
             endpoint=self.route.endpoint,
             **known,
         )
+
+
+class KeptBodies:
+    """Bodies as they pass, each up to a limit."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._request, self._response = bytearray(), bytearray()
+
+    def sent(self, piece: bytes) -> None:
+        """Of the request."""
+        self._request += piece[: self._most - len(self._request)]
+
+    def answered(self, piece: bytes) -> None:
+        """Of the answer, unpacked."""
+        self._response += piece[: self._most - len(self._response)]
+
+    def both(self) -> Bodies:
+        """What there is."""
+        return Bodies(bytes(self._request), bytes(self._response))
 
 
 class Metadata(msgspec.Struct, frozen=True):

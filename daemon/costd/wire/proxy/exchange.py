@@ -111,13 +111,15 @@ class Exchange:
         packed = request.headers.get(hdrs.CONTENT_ENCODING, "")
         plain = Unpacker(packed, self._body_bytes).feed(raw) if packed else raw
         called.said = _parsed(plain)
+        if called.kept is not None:
+            called.kept.sent(plain)
         ask = (
             called.route.can_hide_usage
             and called.upstream.include_usage
             and must_ask_for_usage(called.upstream.provider, dict(called.said))
         )
         edited = edit(plain, with_usage=ask)
-        called.metadata = read_metadata(edited.metadata)
+        called.metadata = self._ledger.versioned(called, read_metadata(edited.metadata))
         self._hides_usage = ask and edited.body is not plain
         if self._hides_usage:
             called.headers[hdrs.ACCEPT_ENCODING] = "identity"
@@ -221,7 +223,10 @@ class Exchange:
             if is_first:
                 is_first = False
                 self._metrics.first_byte.observe(called.labels, self._clock.monotonic_s() - called.began_s)
-            passed = reader.feed(unpacker.feed(chunk))
+            plain = unpacker.feed(chunk)
+            if called.kept is not None:
+                called.kept.answered(plain)
+            passed = reader.feed(plain)
             for sold in reader.take():
                 self._ledger.of_batch(called, sold)
             held += passed if hides else chunk

@@ -17,7 +17,7 @@ from costd.domain.usage import ERROR, INCOMPLETE, SANDBOX, Usage
 from costd.proxy_settings import OPEN
 from costd.services.admission import Decision
 from costd.store.ticket import Ticket
-from costd.wire.proxy.called import NO_MODEL, Called
+from costd.wire.proxy.called import NO_MODEL, Called, Metadata
 
 if TYPE_CHECKING:
     from costd.services.metering import Receipt
@@ -61,6 +61,13 @@ class LedgerLink:
                 raise
             _log.warning("budgets could not be asked of a proxied call, which is made: %s", error.message)
             return None
+
+    def versioned(self, called: Called, said: Metadata | None) -> Metadata | None:
+        """The metadata of a call with the active version of its prompt, where it names the prompt alone."""
+        if said is None or not said.prompt_key or said.version:
+            return said
+        active = self._services.prompts.active(called.caller.org_id, said.prompt_key)
+        return Metadata(said.prompt_key, active, said.tags)
 
     def release(self, called: Called) -> None:
         """Let go of what a call had reserved."""
@@ -154,11 +161,21 @@ class LedgerLink:
 
     async def _kept(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
         try:
-            await ticket
+            receipt = await ticket
         except Conflict:
             pass  # told before, by another call
         except Refused as refusal:
             await self._again(called, usage, refusal)
+        else:
+            await self._keep_bodies(called, receipt)
+
+    async def _keep_bodies(self, called: Called, receipt: Receipt) -> None:
+        if called.kept is None or called.endpoint is None:
+            return
+        try:
+            await self._services.proxied_bodies.keep(called.endpoint, receipt.event_id, called.kept.both())
+        except Refused as refusal:
+            _log.warning("bodies of a proxied call were not stored: %s", refusal.message)
 
     async def _again(self, called: Called, usage: Usage, refusal: Refused) -> None:
         """Offer a record until it is kept: what was delivered is billed."""

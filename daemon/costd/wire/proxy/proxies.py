@@ -14,7 +14,7 @@ from costd.domain.errors import CostdError, Invalid, NotFound, Unauthenticated
 from costd.domain.proxied.refusals import Refusal, Speech, speech_of
 from costd.domain.proxied.routes import Route, clean_path, route_of
 from costd.proxy_settings import ANTHROPIC, Upstream
-from costd.wire.proxy.called import Called
+from costd.wire.proxy.called import Called, KeptBodies
 from costd.wire.proxy.exchange import Denied, Exchange, UpstreamFailed
 from costd.wire.proxy.headers import ANTHROPIC_VERSION, onward, onward_from_slug, with_key
 from costd.wire.proxy.ledger_link import LedgerLink, new_request_id
@@ -160,7 +160,8 @@ class Proxies:
             speech=Speech.ANTHROPIC,
             request_id=new_request_id(self._services.clock.now_ms()),
             began_s=began_s,
-            slug=slug,
+            endpoint=endpoint,
+            kept=KeptBodies(endpoint.body_bytes) if endpoint.store_bodies and route.is_paid else None,
         )
 
     # -- refusals ----------------------------------------------------------------------------------------------------

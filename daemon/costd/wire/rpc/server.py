@@ -31,6 +31,7 @@ from costd.wire.rpc.link import LinkService
 from costd.wire.rpc.patience import Patience
 from costd.wire.rpc.pools import Pools
 from costd.wire.rpc.prices import PricesService
+from costd.wire.rpc.proxy_endpoints import ProxyEndpointsService
 from costd.wire.rpc.quarantine import QuarantineService
 from costd.wire.rpc.query import QueryService
 from costd.wire.rpc.records import RecordsService
@@ -154,6 +155,7 @@ class RpcServer:
                 SourcesService(services),
                 QuarantineService(services.quarantine),
                 LinkService(services.link),
+                ProxyEndpointsService(services.proxy_endpoints),
                 BudgetsService(services),
                 AlertsService(services),
             ),

@@ -22,6 +22,34 @@ class AggregationQuery(Struct, frozen=True):
     timezone: Timezone | None = None
 
 
+class VersionQuery(AggregationQuery, frozen=True):
+    """The same of one prompt, which must be named."""
+
+    prompt_key: Text | None = None
+
+
+class VersionRow(Struct, frozen=True):
+    """One version of a prompt; `version_number` is null where a record named none, or one that is no number."""
+
+    version_number: int | None
+    version: str
+    total_cost: Usd | None
+    request_count: int
+    avg_cost_per_request: Usd | None
+    total_tokens: int
+    unpriced: int
+
+
+class VersionComparison(Struct, frozen=True):
+    """Versions of a prompt in their order."""
+
+    prompt_key: str
+    versions: list[VersionRow]
+    period: BillingPeriod
+    timezone: str
+    exact: IsExact
+
+
 class Monthly(Struct, frozen=True):
     """A period's cost; `total_cost` is `usage` and `entries` added, null where nothing in it has a price."""
 

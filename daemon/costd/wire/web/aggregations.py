@@ -7,7 +7,10 @@ from datetime import tzinfo
 from typing import Any, TypedDict
 
 from costd.domain import days
-from costd.domain.spend import Spend, cost_with_entries
+from costd.domain.errors import Invalid
+from costd.domain.money import round_half_even
+from costd.domain.spend import UNKNOWN, Spend, cost_with_entries
+from costd.domain.usage import check_string
 from costd.services.spending import Period, added, by_tag, merged
 from costd.store.keys import StoredKey
 from costd.store.sums import SpendTable
@@ -22,6 +25,8 @@ from costd.wire.web.aggregation_structs import (
     PromptRow,
     TagRow,
     TeamRow,
+    VersionComparison,
+    VersionRow,
 )
 from costd.wire.web.answers import money, money_or_null
 from costd.wire.web.dashboard_structs import BillingPeriod, EntriesPart, UsagePart
@@ -93,6 +98,37 @@ async def by_key(call: Call) -> object:
     table, keys = await call.read(call.services.spending.by_key, call.caller, asked.span, filters)
     rows = [_key_row(keys, row.names[0], row.spend) for row in merged(table.rows)]
     return ByKey(rows, **_frame(asked, zone, exact=table.exact))
+
+
+async def version_comparison(call: Call) -> object:
+    """Usage of one prompt by its versions."""
+    wanted = call.query.prompt_key
+    if not wanted:
+        raise Invalid("prompt_key", "is required: the prompt whose versions are compared")
+    check_string(wanted, "prompt_key")
+    asked, zone, filters = _asked(call)
+    filters = {**filters, "prompt_key": ("" if wanted == UNKNOWN else wanted,)}
+    table: SpendTable = await call.read(
+        call.services.spending.by, call.caller, ("prompt_version",), asked.span, filters
+    )
+    rows = sorted(((row.names[0], row.spend) for row in merged(table.rows)), key=_version_order)
+    versions = [_version_row(version, spend) for version, spend in rows]
+    return VersionComparison(wanted, versions, **_frame(asked, zone, exact=table.exact))
+
+
+def _version_order(row: tuple[str, Spend]) -> tuple[bool, int, str]:
+    version = row[0]
+    is_number = version.isascii() and version.isdigit()
+    return not is_number, int(version) if is_number else 0, version
+
+
+def _version_row(version: str, spend: Spend) -> VersionRow:
+    is_number = version.isascii() and version.isdigit()
+    priced = spend.requests - spend.unpriced
+    nano = spend.shown_cost_nano
+    average = None if nano is None or not priced else money(round_half_even(nano, priced))
+    sums = _sums(spend)
+    return VersionRow(int(version) if is_number else None, version, avg_cost_per_request=average, **sums)
 
 
 def _key_row(keys: Mapping[str, StoredKey], key_id: str, spend: Spend) -> KeyRow:

@@ -107,7 +107,9 @@ class Dispatch:
         endpoint: _Endpoint | None = None
         call = Call(self._services, self._read, request_id)
         try:
-            self._guard.check(headers.get(_HOST), headers.get(_ORIGIN))
+            host = headers.get(_HOST)
+            self._guard.check(host, headers.get(_ORIGIN))
+            call.host = host or ""
             path, _, query = request.raw_path.partition("?")
             if self._proxies.owns(path):
                 return await self._proxies.answer(request, path, query, request_id)

@@ -83,6 +83,21 @@ def _aggregations() -> list[Route]:
     return [
         Route(
             "GET",
+            "/api/aggregations/version-comparison",
+            aggregations.version_comparison,
+            "Cost of a prompt by version",
+            aggregated.VersionComparison,
+            role="read",
+            query=aggregated.VersionQuery,
+        ),
+        *_by_dimension(),
+    ]
+
+
+def _by_dimension() -> list[Route]:
+    return [
+        Route(
+            "GET",
             f"/api/aggregations/{name}",
             handler,
             summary,

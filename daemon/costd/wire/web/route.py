@@ -62,6 +62,7 @@ class Call:
         "body",
         "caller",
         "handed_over",
+        "host",
         "idempotency_key",
         "path",
         "query",
@@ -76,6 +77,8 @@ class Call:
         self.read = read
         #: The id of this HTTP request, not of a record.
         self.request_id = request_id
+        #: The host (with its port) that its caller knows the daemon by.
+        self.host = ""
         self.idempotency_key = ""
         self.caller: Caller = NOBODY
         self.body: Any = None

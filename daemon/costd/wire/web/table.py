@@ -14,6 +14,8 @@ from costd.wire.web.answers import Answer, Envelope
 from costd.wire.web.budgets import budget_routes
 from costd.wire.web.openapi import document
 from costd.wire.web.price_routes import price_routes
+from costd.wire.web.prompts import prompt_routes
+from costd.wire.web.proxy_endpoints import proxy_endpoint_routes
 from costd.wire.web.read_routes import read_routes
 from costd.wire.web.route import JSON, JSON_LINES, Call, Route
 from costd.wire.web.sources import source_routes
@@ -35,6 +37,8 @@ def routes(*, metrics_open: bool) -> list[Route]:
         *price_routes(),
         *budget_routes(),
         *source_routes(),
+        *proxy_endpoint_routes(),
+        *prompt_routes(),
         *alert_routes(),
         *_pages(metrics_open=metrics_open),
     ]

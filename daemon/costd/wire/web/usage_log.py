@@ -8,11 +8,13 @@ from typing import Any
 from msgspec import Raw
 
 from costd.domain.days import Span
+from costd.domain.errors import Invalid
 from costd.domain.money import cents_text
 from costd.domain.spend import UNKNOWN, Spend
 from costd.domain.usage import INCOMPLETE, SANDBOX, SUCCESS, check_string
 from costd.services.spending import UsageSummary, merged
 from costd.store.events import EventPage, EventView
+from costd.store.proxied_bodies import Bodies
 from costd.wire.web.answers import rfc3339
 from costd.wire.web.route import Call
 from costd.wire.web.usage_log_structs import (
@@ -35,15 +37,14 @@ async def page(call: Call) -> object:
     """Records, newest first."""
     asked: UsageListQuery = call.query
     span, filters, _ = _wanted(asked)
-    if asked.proxy_endpoint_id:
-        # No record has gone through a proxy endpoint: there are none yet.
-        return UsagePage(items=[], next_cursor=None, has_more=False)
     found: EventPage = await call.read(
         call.services.usage_log.page, call.caller, span, filters, asked.cursor or "", asked.limit
     )
     cursor = found.next_cursor or None
     return UsagePage(
-        items=[UsageItem(**_item(event)) for event in found.events], next_cursor=cursor, has_more=cursor is not None
+        items=[UsageItem(**_item(call, event)) for event in found.events],
+        next_cursor=cursor,
+        has_more=cursor is not None,
     )
 
 
@@ -52,12 +53,13 @@ async def detail(call: Call) -> object:
     wanted = call.path["id"]
     check_string(wanted, "id")
     event: EventView = await call.read(call.services.usage_log.one, call.caller, wanted)
+    bodies: Bodies | None = await call.read(call.services.proxied_bodies.of, call.caller, event.event_id)
     return UsageDetail(
-        **_item(event),
+        **_item(call, event),
         cache_creation_input_tokens=_count(event, "cache_write_tokens"),
         cache_read_input_tokens=_count(event, "cache_read_tokens"),
-        request_body=None,
-        response_body=None,
+        request_body=None if bodies is None else bodies.request.decode(errors="replace"),
+        response_body=None if bodies is None else bodies.response.decode(errors="replace"),
     )
 
 
@@ -65,9 +67,7 @@ async def summary(call: Call) -> object:
     """Records added up by model and by day."""
     asked: UsageQuery = call.query
     span, filters, zone = _wanted(asked)
-    found = UsageSummary([], [], exact=True)
-    if not asked.proxy_endpoint_id:
-        found = await call.read(call.services.spending.summary, call.caller, span, zone, filters)
+    found: UsageSummary = await call.read(call.services.spending.summary, call.caller, span, zone, filters)
     total = Spend()
     for row in found.models:
         total = total.plus(row.spend)
@@ -89,13 +89,18 @@ def _wanted(asked: UsageQuery) -> tuple[Span, dict[str, tuple[str, ...]], tzinfo
         check_string(getattr(asked, field) or "", field)
     zone = parse_zone(asked.timezone)
     span = open_period_of(asked.from_, asked.to, zone, ("from", "to"))
-    named = {"model": asked.model, "key_id": asked.api_key_id}
+    if asked.api_key_id and asked.proxy_endpoint_id:
+        raise Invalid("proxy_endpoint_id", "and api_key_id exclude each other: what came by an endpoint had no key")
+    # What came by a proxy endpoint has its id for a key.
+    named = {"model": asked.model, "key_id": asked.api_key_id or asked.proxy_endpoint_id}
     return span, {name: (value,) for name, value in named.items() if value}, zone
 
 
-def _item(event: EventView) -> dict[str, Any]:
+def _item(call: Call, event: EventView) -> dict[str, Any]:
     """The fields of a UsageItem."""
     said = event.dimensions
+    key_id = said.get("key_id")
+    came_by = key_id if key_id and call.services.proxy_endpoints.was_one(key_id) else None
     return {
         "id": event.event_id,
         "model": said.get("model", ""),
@@ -104,11 +109,11 @@ def _item(event: EventView) -> dict[str, Any]:
         "cost_cents": None if event.cost_nano is None else cents_text(event.cost_nano),
         "duration_ms": event.latency_ms,
         "status_code": _status_code(event),
-        "proxy_endpoint_id": None,
+        "proxy_endpoint_id": came_by,
         "requested_at": rfc3339(event.at_ms),
         "provider": said.get("provider") or UNKNOWN,
         "prompt_key": said.get("prompt_key") or UNKNOWN,
-        "api_key_id": said.get("key_id"),
+        "api_key_id": None if came_by else key_id,
         "status": event.status,
     }
 
