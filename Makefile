@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 KEEP   ?=
 ROUNDS ?= 200
 
-.PHONY: help venv demo run test lint proto prices schema certs bench soak clean
+.PHONY: help venv demo run test lint proto prices schema certs bench bench-proxy soak clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -48,6 +48,9 @@ certs: $(STAMP) ## A certificate authority, a server and a client certificate fo
 
 bench: $(STAMP) ## Speed and memory, each beside a yardstick measured in the same run
 	$(BIN)/python -m bench
+
+bench-proxy: $(STAMP) ## What the proxies add to a call, beside LiteLLM's (installed on demand, some minutes)
+	$(BIN)/python -m bench proxy proxy-litellm
 
 soak: $(STAMP) ## The kill -9 test, and what may happen to a fleet, for ROUNDS rounds (200)
 	COSTD_KILL_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m soak -o addopts='-q -p no:cacheprovider' tests

@@ -21,6 +21,7 @@ from bench import (
     forwarding,
     joined,
     ledger,
+    proxies,
     reads,
     repricing,
     scrape,
@@ -63,7 +64,11 @@ ROWS: dict[str, Callable[[Plan], list[Line]]] = {
     "joined-memory": joined.memory,
     "joined-start": joined.start,
     "joined-record": joined.records,
+    "proxy": proxies.added,
+    "proxy-litellm": proxies.beside_litellm,
 }
+#: What must be installed first is run where it is asked for.
+ON_DEMAND = frozenset({"proxy-litellm"})
 
 
 def main() -> int:
@@ -80,7 +85,7 @@ def main() -> int:
     lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="costd-bench-", dir=arguments.dir) as folder:
         plan = Plan.quick(Path(folder)) if arguments.quick else Plan(Path(folder))
-        for name in arguments.rows or ROWS:
+        for name in arguments.rows or [name for name in ROWS if name not in ON_DEMAND]:
             print(f"{name} …", file=sys.stderr, flush=True)
             lines += ROWS[name](plan)
     print_table(lines)
