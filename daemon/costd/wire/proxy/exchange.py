@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: A body that is read before it is sent on is asked for as JSON; what is no JSON (uploads) streams through.
 _JSON = "json"
+#: How often it is looked whether a caller that gets nothing is still there.
+_LOOK_S = 1.0
 _READ_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _log = logging.getLogger(__name__)
@@ -73,7 +75,11 @@ class Exchange:
         self._has_reserved = False
         #: Whether usage was asked for that the caller did not ask for.
         self._hides_usage = False
+        #: Whether the caller has left, and until when what it asked for is read on (monotonic seconds).
         self._is_gone = False
+        self._drained_s = 0.0
+        self._held = b""
+        self._is_settled = False
         self._out: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
@@ -93,6 +99,14 @@ class Exchange:
             raise
         try:
             return await self._relay(answer)
+        except Exception:
+            if self._out is None:
+                raise
+            # The answer is under way: there is no other to be given.
+            _log.exception("a proxied answer broke off", extra={"upstream": called.upstream.name})
+            if (transport := self._request.transport) is not None:
+                transport.close()
+            return self._out
         finally:
             answer.close()
 
@@ -175,23 +189,22 @@ class Exchange:
             answer.headers.get(hdrs.CONTENT_TYPE, ""),
             msgspec.json.decode,
             streams=called.streams,
-            hide_usage=self._hides_usage,
+            # Some pack an answer although they were asked not to: then nothing can be taken out of it.
+            hide_usage=self._hides_usage and hdrs.CONTENT_ENCODING not in answer.headers,
         )
-        hides = reader.hides_usage
         is_whole = False
-        held = b""
         try:
-            await self._begin(answer, hides=hides)
-            held = await self._pass(answer, reader, hides=hides)
+            await self._begin(answer, hides=reader.hides_usage)
+            await self._pass(answer, reader)
             is_whole = True
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = "timeout" if isinstance(error, TimeoutError) else "broken"
             self._metrics.upstream_errors.add((called.upstream.name, reason), 1)
         finally:
             # Also where this call is cancelled: what was delivered is recorded.
-            held += reader.rest()
+            self._held += reader.rest()
             self._settle(reader, is_whole=is_whole)
-        await self._finish(held, is_whole=is_whole)
+        await self._finish(is_whole=is_whole)
         self._count(answer.status)
         return self._answered()
 
@@ -206,20 +219,13 @@ class Exchange:
         except OSError:
             self._is_gone = True
 
-    async def _pass(self, answer: aiohttp.ClientResponse, reader: Reader, *, hides: bool) -> bytes:
-        """Pass on piece by piece; what is held back, the end of it, is returned."""
-        called, unpacker = self._called, Unpacker("" if hides else answer.headers.get(hdrs.CONTENT_ENCODING, ""))
+    async def _pass(self, answer: aiohttp.ClientResponse, reader: Reader) -> None:
+        """Pass on piece by piece; the end of it is held back until the record is handed over."""
+        called, hides = self._called, reader.hides_usage
+        unpacker = Unpacker("" if hides else answer.headers.get(hdrs.CONTENT_ENCODING, ""))
         streams = "event-stream" in answer.headers.get(hdrs.CONTENT_TYPE, "").lower()
-        held, left_s, is_first = b"", called.upstream.idle_s, True
-        gone_until_s = 0.0
-        while True:
-            if self._is_gone:
-                gone_until_s = gone_until_s or self._clock.monotonic_s() + self._drain_s
-                left_s = max(0.0, gone_until_s - self._clock.monotonic_s())
-            async with asyncio.timeout(left_s):
-                chunk = await answer.content.readany()
-            if not chunk:
-                return held
+        is_first = True
+        while chunk := await self._next(answer):
             if is_first:
                 is_first = False
                 self._metrics.first_byte.observe(called.labels, self._clock.monotonic_s() - called.began_s)
@@ -229,11 +235,36 @@ class Exchange:
             passed = reader.feed(plain)
             for sold in reader.take():
                 self._ledger.of_batch(called, sold)
-            held += passed if hides else chunk
-            # The end of a document is known when it is over; events go on at once, but for the last.
-            kept = b"" if streams and not reader.is_finished else held if streams else chunk
-            await self._write(held[: len(held) - len(kept)])
-            held = kept
+            self._held += passed if hides else chunk
+            if reader.is_finished:
+                # Nothing that counts can follow, though the upstream may be long about closing.
+                self._settle(reader, is_whole=True)
+            # The end of a document is known when it is over; events go on at once.
+            await self._let_go(0 if streams or self._is_settled else len(chunk))
+
+    async def _next(self, answer: aiohttp.ClientResponse) -> bytes:
+        """The next piece, b"" at the end. Raises TimeoutError where none comes, or nobody waits for it any more."""
+        silent_until_s = self._clock.monotonic_s() + self._called.upstream.idle_s
+        while True:
+            now_s = self._clock.monotonic_s()
+            transport = self._request.transport
+            if transport is None or transport.is_closing():
+                self._is_gone = True
+            if self._is_gone:
+                self._drained_s = self._drained_s or now_s + self._drain_s
+                silent_until_s = min(silent_until_s, self._drained_s)
+            try:
+                async with asyncio.timeout(min(_LOOK_S, max(0.0, silent_until_s - now_s))):
+                    return await answer.content.readany()
+            except TimeoutError:
+                if self._clock.monotonic_s() >= silent_until_s:
+                    raise
+
+    async def _let_go(self, kept: int) -> None:
+        """Write what is held back, but for its last bytes."""
+        end = max(0, len(self._held) - kept)
+        piece, self._held = self._held[:end], self._held[end:]
+        await self._write(piece)
 
     async def _write(self, piece: bytes) -> None:
         if not piece or self._is_gone or self._out is None:
@@ -244,7 +275,10 @@ class Exchange:
             self._is_gone = True
 
     def _settle(self, reader: Reader, *, is_whole: bool) -> None:
-        """Hand the record over."""
+        """Hand the record over, once."""
+        if self._is_settled:
+            return
+        self._is_settled = True
         sold = reader.end(is_whole=is_whole)
         for late in reader.take():
             self._ledger.of_batch(self._called, late)
@@ -252,9 +286,9 @@ class Exchange:
             self._metrics.incomplete.add((*self._called.labels, "caller" if self._is_gone else "upstream"), 1)
         self._ledger.sold(self._called, sold)
 
-    async def _finish(self, held: bytes, *, is_whole: bool) -> None:
+    async def _finish(self, *, is_whole: bool) -> None:
         """Pass on what was held back, and the end: an end only where the upstream's answer had one."""
-        await self._write(held)
+        await self._let_go(0)
         out, transport = self._out, self._request.transport
         if self._is_gone or out is None:
             return

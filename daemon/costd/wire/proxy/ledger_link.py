@@ -84,7 +84,8 @@ class LedgerLink:
             self.release(called)
             return
         if kind is Kind.UNKNOWN and sold.usage is None:
-            self._services.metrics.proxy.unmetered.add(called.labels, 1)
+            if not sold.is_error:
+                self._services.metrics.proxy.unmetered.add(called.labels, 1)
             self.release(called)
             return
         request_id = called.request_id
