@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from cuts import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,7 @@ STYLES = st.sampled_from(
 )
 
 
+@unhurried
 @given(FIELDS, STYLES, st.booleans())
 def test_any_object_means_the_same_but_for_two_members(fields: dict[str, Any], style: Any, with_usage: bool) -> None:
     body = json.dumps(fields, **style).encode("utf-8", "surrogatepass")
@@ -107,6 +109,7 @@ def test_any_object_means_the_same_but_for_two_members(fields: dict[str, Any], s
         assert json.loads(edited.metadata) == fields["_aipromptcost"]
 
 
+@unhurried
 @given(st.binary(max_size=60), st.integers(0, 60))
 def test_garbage_never_raises(garbage: bytes, position: int) -> None:
     body = b'{"a": [1, {"b": "}"}], "_aipromptcost": {"x": 1}, "stream_options": {"y": null}}'

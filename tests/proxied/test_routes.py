@@ -6,6 +6,7 @@ import json
 from urllib.parse import quote, unquote
 
 import pytest
+from cuts import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,6 +109,7 @@ def test_no_path_leads_out(path: str) -> None:
     assert clean_path(path) is None
 
 
+@unhurried
 @given(st.text(alphabet="ab./\\%2ef5c;:@?#\x00é", max_size=20), st.integers(0, 3))
 def test_whatever_may_be_called_stays_below(path: str, encodings: int) -> None:
     for _ in range(encodings):

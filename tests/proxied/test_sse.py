@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cuts import cut, cuts
+from cuts import cut, cuts, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded import CHAT_STREAM, RECORDED, SSE
@@ -55,6 +55,7 @@ def test_a_stream_may_break_at_any_byte(name: str) -> None:
     assert split([stream[at : at + 1] for at in range(len(stream))]) == whole
 
 
+@unhurried
 @given(SOUP, st.data())
 def test_any_bytes_come_out_as_they_went_in(soup: bytes, data: st.DataObject) -> None:
     whole = split([soup])
@@ -62,6 +63,7 @@ def test_any_bytes_come_out_as_they_went_in(soup: bytes, data: st.DataObject) ->
     assert split(cut(soup, data.draw(cuts(soup)))) == whole
 
 
+@unhurried
 @given(SOUP, st.data())
 def test_an_event_that_is_too_long_is_passed_on_unread(soup: bytes, data: st.DataObject) -> None:
     stream = soup + b"data: " + b"x" * 200 + b"\n\ndata: after\n\n"

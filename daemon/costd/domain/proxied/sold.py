@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from costd.domain.errors import Invalid
@@ -50,13 +50,13 @@ class Bill(NamedTuple):
     is_estimate: bool
 
 
-def bill(sold: Sold, provider: str, input_tokens: int) -> Bill:
+def bill(sold: Sold, provider: str, input_tokens: Callable[[], int]) -> Bill:
     """What is recorded of an answer.
 
-    `input_tokens` is what the request was likely to hold (estimate.likely_input_tokens), used where an answer broke off
-    before it said so; 0 where input costs nothing or cannot be known. Text that was delivered without its count is a
-    token for every CHARS_PER_TOKEN characters. An answer that failed, or ended without a word about its use, with no
-    text delivered has no units.
+    `input_tokens` tells what the request was likely to hold (estimate.likely_input_tokens; 0 where input costs nothing
+    or cannot be known), and is asked only where an answer broke off before it said so. Text that was delivered without
+    its count is a token for every CHARS_PER_TOKEN characters. An answer that failed, or ended without a word about its
+    use, with no text delivered has no units.
     """
     try:
         units, context = units_from_provider(provider, sold.usage) if sold.usage else ({}, tier_context(sold.tier))
@@ -67,8 +67,9 @@ def bill(sold: Sold, provider: str, input_tokens: int) -> Bill:
     is_cut = sold.is_begun and not (sold.is_complete or sold.is_error)
     if is_told or sold.is_pending or not (is_cut or sold.delivered_chars):
         return Bill(units, context, is_estimate=False)
-    if input_tokens:
-        units.setdefault("input_tokens", input_tokens)
+    likely = 0 if "input_tokens" in units else input_tokens()
+    if likely:
+        units["input_tokens"] = likely
     if sold.delivered_chars:
         units["output_tokens"] = max(units.get("output_tokens", 0), -(-sold.delivered_chars // CHARS_PER_TOKEN))
     return Bill(units, context, is_estimate=True)

@@ -102,7 +102,7 @@ class LedgerLink:
     def _bill(self, called: Called, sold: Sold, request_id: str) -> None:
         said = dict(called.said)
         provider, endpoint = self._provider(called), called.route.endpoint
-        billed = bill(sold, provider, likely_input_tokens(endpoint, said))
+        billed = bill(sold, provider, lambda: likely_input_tokens(endpoint, said))
         units: dict[str, Quantity] = {**billed.units}
         if not sold.is_error:
             units = {**asked_units(endpoint, said), **units}
