@@ -177,7 +177,7 @@ def test_an_event_passes_as_soon_as_it_is_complete() -> None:
 # The end, and what is billed without it.
 
 
-@pytest.mark.parametrize("name", ["chat stream", "response stream", "message stream", "image stream"])
+@pytest.mark.parametrize("name", ["chat stream", "response stream", "message stream", "transcription stream"])
 def test_the_end_of_a_stream_is_told(name: str) -> None:
     answer = RECORDED[name]
     reader = reader_of(answer)
@@ -186,6 +186,13 @@ def test_the_end_of_a_stream_is_told(name: str) -> None:
     reader.feed(answer.body[-40:])
     assert reader.is_finished
     assert read(reader, [], is_whole=False)[1].status == "success"
+
+
+def test_after_an_image_another_may_follow() -> None:
+    reader = reader_of(RECORDED["image stream"])
+    _, sold = read(reader, [RECORDED["image stream"].body], is_whole=False)
+    assert not reader.is_finished
+    assert sold.status == "success"
 
 
 def test_a_chat_that_broke_off_is_billed_by_what_was_delivered() -> None:

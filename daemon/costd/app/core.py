@@ -95,6 +95,7 @@ class Core:
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
             budgets, budget_status, tills, self.till_keeper, alerts = build_treasury(ground, membership, prices)
+            rules = Rules(prices, budgets)
             metering = Metering(self.writer, prices, limits, clock, metrics, tills)
             health = Health(self.writer, self.readers, clock, metrics)
             self.services = Services(
@@ -124,13 +125,11 @@ class Core:
                 health=health,
                 sources=(sources := self._sources(config, access, clock)),
                 hub=(hub := build_hub(ground, sources)),
-                hub_sync=(hub_sync := build_hub_sync(ground, sources, hub, health, access, Rules(prices, budgets))),
+                hub_sync=(hub_sync := build_hub_sync(ground, sources, hub, health, access, rules)),
                 lending=build_lending(ground, tills, sources, hub, hub_sync),
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
-                joined=(
-                    joined := None if local_token else build_joined(ground, access, Rules(prices, budgets), membership)
-                ),
+                joined=(joined := None if local_token else build_joined(ground, access, rules, membership)),
                 proxy_endpoints=self._proxy_endpoints(config, clock),
                 prompts=Prompts(self.readers, clock),
                 proxied_bodies=ProxiedBodies(self.writer, self.readers, clock),

@@ -10,9 +10,9 @@ from __future__ import annotations
 from costd.domain.proxied.said import Said, inner, spoken_chars, word
 from costd.domain.proxied.tally import Dialect, Tally, has_error
 
-_LAST_EVENTS = frozenset(
-    {"image_generation.completed", "image_edit.completed", "transcript.text.done", "speech.audio.done"}
-)
+_LAST_EVENTS = frozenset({"transcript.text.done", "speech.audio.done"})
+#: Each image has such an event, so that another may follow.
+_COMPLETED_IMAGES = frozenset({"image_generation.completed", "image_edit.completed"})
 _HOLDERS = ("result", "response", "message")
 _USAGES = ("usage", "usageMetadata", "usage_metadata", "usage_info")
 
@@ -27,8 +27,8 @@ def _document(tally: Tally, said: Said) -> None:
 def _event(tally: Tally, _name: str, said: Said) -> None:
     _take(tally, said)
     kind = word(said, "type")
-    if kind in _LAST_EVENTS:
-        tally.is_finished = True
+    if kind in _LAST_EVENTS or kind in _COMPLETED_IMAGES:
+        tally.is_finished = kind in _LAST_EVENTS
         tally.is_counted = bool(tally.usage)
     elif kind == "transcript.text.delta":
         tally.chars += spoken_chars(said)
