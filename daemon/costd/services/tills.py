@@ -53,6 +53,7 @@ _CLOSE_TIMEOUT_S = 1.0
 _log = logging.getLogger(__name__)
 
 _NOTHING = Verdict("", None)
+_UNCOUNTED = "no records are taken for want of space, so that hard budgets deny: what is spent could not be counted"
 
 
 class Tills:
@@ -137,6 +138,8 @@ class Tills:
             found = self._windows.find(ask.series, ask.estimate, ask.at_ms)
             if found is None:
                 return Pause(self._orders.open_for(ask.series, ask.at_ms), is_hubs=False)
+            if found.hard and self._orders.are_refused:
+                return Verdict(LEASE_UNAVAILABLE, found.hard[0].noted(), warning=_UNCOUNTED)
             return self._decide(ask, found, is_last=is_last)
 
     def books_of(self, key: WindowKey) -> tuple[Books, int] | None:

@@ -30,6 +30,11 @@ class WindowOrders:
         self._windows = windows
         self._charging: Charging | None = None
 
+    @property
+    def are_refused(self) -> bool:
+        """Whether no records are taken now, for want of space: what is spent meanwhile cannot be counted."""
+        return self._writer.records_refused is not None
+
     # -- ordered, from any thread -----------------------------------------------------------------------------------
 
     def open_for(self, series: Series, at_ms: int) -> Ticket[None]:
