@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 import budget_desk
+from alert_receivers import Answer, receiving
 from budget_desk import CENT_NANO, HOUR_MS, NOON_MS, Desk
 from costd.clock import ManualClock
 from costd.config import HUB
 from costd.domain.alerting import FORECAST, SETTLED
 from costd.store.alerts import Listed
+from harness import until
 
 THRESHOLDS = (Decimal("0.5"), Decimal("0.8"), Decimal("1.00"))
 
@@ -287,3 +289,20 @@ def test_pages_of_alerts_follow_each_other_and_go_by_budget(desk: Desk) -> None:
     assert service.page(desk.caller, "nothing", "", 0).alerts == []
     stranger = desk.caller._replace(org_id=2)
     assert service.page(stranger, "", "", 0).alerts == []
+
+
+def test_a_clock_that_is_set_back_puts_no_delivery_off(tmp_path: Path, clock: ManualClock) -> None:
+    with receiving(Answer(500)) as receiver:
+        settings = {"alerts__webhook_url": receiver.url, "alerts__webhook_secret": "a secret of sixteen or more"}
+        with budget_desk.opened(tmp_path / "data", clock, **settings) as desk:
+            outbox = desk.services.alerts.outbox
+            outbox.start()
+            desk.set("video", 10, scope={"team": "video"}, period="total", thresholds=(Decimal(1),))
+            desk.record(10, team="video")
+            look(desk)
+            until(lambda: [each.error for each in alerts(desk)[0].deliveries] == ["it answered 500"], "a failure")
+            # The clock was a day ahead when it said when to try again.
+            clock.advance(-86_400)
+            outbox.wake()
+            until(lambda: alerts(desk)[0].deliveries[0].delivered_ms, "the delivery")
+            assert len(receiver.posts) == 2

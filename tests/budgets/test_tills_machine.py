@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from budget_desk import CENT_NANO, HOUR_MS, NOON_MS, Desk, opened
 from costd.clock import ManualClock
@@ -185,11 +187,17 @@ class Tills(RuleBasedStateMachine):
         return standing.windows[0].reserved_nano if standing.windows else 0
 
 
-TestTills = Tills.TestCase
-TestTills.settings = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a daemon for each try is too slow to shrink with
+#: A daemon for each try is too slow to shrink with.
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+_USUAL = settings(
+    max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES
 )
+
+TestTills = Tills.TestCase
+TestTills.settings = _USUAL
+
+
+@pytest.mark.soak
+def test_tills_against_a_ledger_kept_by_hand_for_long() -> None:
+    examples = int(os.environ.get("COSTD_KILL_ROUNDS") or 200) * 5
+    run_state_machine_as_test(Tills, settings=settings(_USUAL, max_examples=examples, stateful_step_count=100))

@@ -14,7 +14,9 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
+import openai
 import pytest
+from fake_provider import FakeProvider
 
 import costd_client
 import harness
@@ -228,6 +230,37 @@ tracker.close()
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
     until(lambda: cents(daemon, team).reserved == 0, "all releases")
+
+
+def test_a_wrapped_client_spends_no_more_than_there_is(daemon: Daemon, team: str) -> None:
+    """With a blocking client, and by tasks with a tracker for threads, of which some are cancelled in the midst."""
+    chat = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1_000}
+
+    async def use(tracker: costd_client.Tracker, url: str) -> None:
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=url) as plain:
+            create = costd_client.wrap_openai(plain, tracker, team=team).chat.completions.create
+            tasks = [asyncio.create_task(create(**chat)) for _ in range(24)]  # type: ignore[call-overload]
+            await asyncio.sleep(0.005)
+            for task in tasks[:6]:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert any(isinstance(each, costd_client.BudgetExceeded) for each in ended)
+
+    with (
+        FakeProvider().serving() as provider,
+        costd_client.Tracker(daemon.grpc, key=daemon.admin_key, source_app="t", preflight_timeout_s=10) as made,
+    ):
+        with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as plain:
+            wrapped = costd_client.wrap_openai(plain, made, team=team)
+            wrapped.chat.completions.create(**chat)  # type: ignore[call-overload]
+            with pytest.raises(costd_client.BudgetExceeded) as refusal:
+                wrapped.chat.completions.create(**chat, n=11)  # type: ignore[call-overload]
+        assert (refusal.value.budget is not None, len(provider.requests)) == (True, 1)
+        asyncio.run(use(made, provider.openai_url))
+        assert made.flush(20)
+        until(lambda: standing(daemon, team).reserved_nano_usd == 0, "everything to be settled or released")
+    window = standing(daemon, team)
+    assert 0 < window.settled_nano_usd <= window.limit_nano_usd
 
 
 def test_the_examples_of_budgets_run(daemon: Daemon) -> None:

@@ -225,3 +225,23 @@ def test_a_hub_that_is_told_of_slices_it_does_not_know_counts_them(hub: Daemon, 
         assert peer.ask(hub_epoch=b"another hub 1234", is_report=True, report=report).confirmed
         assert cents(other.want(21).granted_nano_usd) == 0
         assert cents(other.want(20).granted_nano_usd) == 20
+
+
+def test_a_hub_that_lacks_what_it_had_acknowledged_lends_nothing_before_all_have_reported(
+    hub: Daemon, budget: budget_pb2.Budget
+) -> None:
+    with source(hub, budget) as peer, source(hub, budget, "other") as other:
+        peer.want(10)
+        other.want(10)
+        # A file was put in its place, without `costd restore`.
+        assert peer.ask(acknowledged=5).report_wanted
+        want = lease_pb2.LeaseWant(window=other.window, needed_nano_usd=20 * CENT_NANO)
+        assert other.ask(wants=[want]).report_wanted
+        report = [lease_pb2.LeaseReport(window=other.window, epoch=other.epoch, granted_nano_usd=50 * CENT_NANO)]
+        told = other.ask(wants=[want], is_report=True, report=report)
+        assert (told.confirmed, told.awaiting) == (True, True)
+        assert cents(told.slices[0].granted_nano_usd) == 50
+        report = [lease_pb2.LeaseReport(window=peer.window, epoch=peer.epoch, granted_nano_usd=30 * CENT_NANO)]
+        assert peer.ask(is_report=True, report=report).confirmed
+        assert cents(peer.want(51).granted_nano_usd) == 30
+        assert cents(peer.want(50).granted_nano_usd) == 50

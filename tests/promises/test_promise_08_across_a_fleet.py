@@ -12,11 +12,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from hypothesis import HealthCheck, Phase, settings
+import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from budgets.slice_fleet import LIMITS, TTL_S, USERS, Held, HubDesk, Road, SidecarDesk
 from costd.clock import ManualClock
@@ -28,14 +32,58 @@ from costd.store.commit import Change
 from costd.store.corrections import void_event
 from ledger import NOW_MS
 
-#: Histories tried, and steps of each; more by COSTD_SLICE_EXAMPLES.
-EXAMPLES = int(os.environ.get("COSTD_SLICE_EXAMPLES") or 40)
+#: Histories tried in the suite, and steps of each.
+EXAMPLES = 40
 STEPS = 60
 #: Where ledgers are in memory, if there is such a place: they are made by the dozen.
 PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None
 NAMES = ("a", "b", "c")
 PLACES = st.integers(0, len(NAMES) - 1)
-COSTS = st.integers(0, 60)
+SECONDS = (0.5, 1, 5, 6, 31, TTL_S, 130)
+#: What is done, and how often next to the others.
+OFTEN = {
+    "connect": 6,
+    "ask": 4,
+    "reserve": 10,
+    "record": 8,
+    "call": 8,
+    "release": 2,
+    "record_unreserved": 1,
+    "forward": 4,
+    "call_at_the_hub": 3,
+    "say_again": 3,
+    "pass_time": 5,
+    "pass_time_at_the_hub": 3,
+    "restart": 2,
+    "restart_hub": 1,
+    "copy": 1,
+    "set_back": 1,
+    "clone": 1,
+    "copy_hub": 1,
+    "restore_hub": 1,
+    "change_limit": 2,
+    "void": 1,
+    "forget": 1,
+}
+
+
+#: What happens seldom: each history has some of them.
+TROUBLES = ("restart_hub", "set_back", "clone", "restore_hub", "forget", "void", "change_limit", "record_unreserved")
+
+
+class Which(NamedTuple):
+    """To whom and what a step is done."""
+
+    at: int
+    user: str = USERS[0]
+    amount: int = 0
+    lost: int = 0
+    pick: int = 0
+
+    def of(self, names: Iterable[str]) -> str:
+        """One of these names."""
+        ordered = sorted(names)
+        return ordered[self.pick % len(ordered)]
 
 
 class Fleet(RuleBasedStateMachine):
@@ -60,139 +108,141 @@ class Fleet(RuleBasedStateMachine):
         #: Epochs that may have been spent by somebody who is not there any more: their money stays held.
         self.is_lossy = False
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(troubles=st.sets(st.sampled_from(TROUBLES), min_size=1, max_size=4))
+    def begin(self, troubles: set[str]) -> None:
         """All are connected at first."""
+        self.troubles = troubles
         for at in range(len(NAMES)):
-            self.connect(at)
+            self.connect(Which(at))
+
+    @rule(
+        what=st.sampled_from([name for name, often in OFTEN.items() for _ in range(often)]),
+        at=PLACES,
+        user=st.sampled_from(USERS),
+        amount=st.integers(0, 60),
+        lost=st.sampled_from((0, 0, 0, 1, 2)),
+        pick=st.integers(0, 1_000),
+    )
+    def step(self, what: str, **which: Any) -> None:
+        """One of these, as often as OFTEN says. What is `lost` is a question (1) or an answer (2)."""
+        getattr(self, what if what in self.troubles or what not in TROUBLES else "call")(Which(**which))
 
     # -- what sidecars do ----------------------------------------------------------------------------------------------
 
-    @rule(at=PLACES)
-    def connect(self, at: int) -> None:
+    def connect(self, which: Which) -> None:
         """A sidecar comes to the hub, hears of budgets, forwards what it has, and asks."""
+        at = which.at
         if at not in self.dead:
             self.nodes[at].sync(self.hub)
             self.nodes[at].forward(self.hub)
             self._asked(at)
 
-    @rule(at=PLACES, lost=st.sampled_from((0, 0, 1, 2)))
-    def ask(self, at: int, lost: int) -> None:
+    def ask(self, which: Which) -> None:
         """A sidecar asks for slices and gives back what it does not need; it may be in vain."""
-        self._asked(at, lost)
+        self._asked(which.at, which.lost)
 
-    def _asked(self, at: int, lost: int = 0) -> bool:
-        """Whether there was an answer; the question (1) or the answer (2) may be lost."""
-        if at in self.dead:
-            return False
-        self.road.arrives, self.road.is_heard = lost != 1, lost != 2
-        return self.nodes[at].lease(self.hub, self.road)
-
-    @rule(at=PLACES, user=st.sampled_from(USERS), amount=st.integers(1, 50), lost=st.sampled_from((0, 0, 0, 1, 2)))
-    def reserve(self, at: int, user: str, amount: int, lost: int) -> None:
+    def reserve(self, which: Which) -> None:
         """A caller asks before a call; the hub may be asked for more, and the question or the answer be lost."""
+        at = which.at
         if at in self.dead:
             return
-        self.names += 1
-        name = f"call-{self.names}"
-        held = self.nodes[at].reserve(name, user, amount, lambda: self._asked(at, lost))
+        name = self._next_name()
+        more = partial(self._asked, at, which.lost)
+        held = self.nodes[at].reserve(name, which.user, max(1, which.amount), more)
         if held is not None:
             self.calls[at][name] = held
 
-    @rule(user=st.sampled_from(USERS), amount=st.integers(1, 50))
-    def reserve_at_the_hub(self, user: str, amount: int) -> None:
+    def record(self, which: Which) -> None:
+        """A caller that reserved records, in time or late, less or more."""
+        at, calls = which.at, self.calls[which.at]
+        if calls:
+            name = which.of(calls)
+            held = calls.pop(name)
+            in_time = self.nodes[at].clock.elapsed_ms() < held.until_ms
+            self.nodes[at].settle(name, held.user, which.amount)
+            self.kept[name] = (min(which.amount, held.amount) if in_time else 0), held.windows
+
+    def call(self, which: Which) -> None:
+        """A caller asks, calls and records what it had reserved."""
+        self.reserve(which)
+        newest = f"call-{self.names}"
+        if newest in self.calls[which.at]:
+            held = self.calls[which.at].pop(newest)
+            self.nodes[which.at].settle(newest, held.user, held.amount)
+            self.kept[newest] = held.amount, held.windows
+
+    def release(self, which: Which) -> None:
+        """A caller that will not make its call."""
+        calls = self.calls[which.at]
+        if calls:
+            name = which.of(calls)
+            del calls[name]
+            self.nodes[which.at].tills.release((1, name))
+
+    def record_unreserved(self, which: Which) -> None:
+        """Usage that nobody reserved."""
+        if which.at not in self.dead:
+            self.nodes[which.at].settle("", which.user, which.amount)
+
+    def forward(self, which: Which) -> None:
+        """Some records arrive at the hub; the sidecar may not hear so."""
+        if which.at not in self.dead:
+            self.nodes[which.at].forward(self.hub, which.pick % 3, heard=lambda: not which.lost)
+
+    def call_at_the_hub(self, which: Which) -> None:
         """The hub's own callers are like any other; they record at once."""
-        self.names += 1
-        name = f"call-{self.names}"
-        held = self.hub.reserve(name, user, amount)
+        name, amount = self._next_name(), max(1, which.amount)
+        held = self.hub.reserve(name, which.user, amount)
         if held is not None:
-            self.hub.settle(name, user, amount)
+            self.hub.settle(name, which.user, amount)
             self.kept[name] = amount, held.windows
 
-    @rule(at=PLACES, data=st.data(), cost=COSTS)
-    def record(self, at: int, data: st.DataObject, cost: int) -> None:
-        """A caller that reserved records, in time or late, less or more."""
-        if self.calls[at]:
-            name = data.draw(st.sampled_from(sorted(self.calls[at])))
-            held = self.calls[at].pop(name)
-            in_time = self.nodes[at].clock.elapsed_ms() < held.until_ms
-            self.nodes[at].settle(name, held.user, cost)
-            self.kept[name] = (min(cost, held.amount) if in_time else 0), held.windows
-
-    @rule(at=PLACES, data=st.data())
-    def release(self, at: int, data: st.DataObject) -> None:
-        """A caller that will not make its call."""
-        if self.calls[at]:
-            name = data.draw(st.sampled_from(sorted(self.calls[at])))
-            del self.calls[at][name]
-            self.nodes[at].tills.release((1, name))
-
-    @rule(at=PLACES, user=st.sampled_from(USERS), cost=COSTS)
-    def record_unreserved(self, at: int, user: str, cost: int) -> None:
-        """Usage that nobody reserved."""
-        if at not in self.dead:
-            self.nodes[at].settle("", user, cost)
-
-    @rule(at=PLACES, batches=st.integers(0, 2), is_heard=st.booleans())
-    def forward(self, at: int, batches: int, is_heard: bool) -> None:
-        """Records arrive at the hub; the sidecar may not hear so."""
-        if at not in self.dead:
-            self.nodes[at].forward(self.hub, batches, heard=lambda: is_heard)
-
-    @rule(data=st.data())
-    def say_again(self, data: st.DataObject) -> None:
+    def say_again(self, which: Which) -> None:
         """A request that was under way for long arrives, perhaps for the second time."""
         if self.road.said:
-            name, request = data.draw(st.sampled_from(self.road.said))
+            name, request = self.road.said[which.pick % len(self.road.said)]
             if NAMES.index(name) not in self.dead:
                 self.hub.lending.lease(self.hub.sources[name], request)
 
     # -- what happens to them ------------------------------------------------------------------------------------------
 
-    @rule(at=PLACES, seconds=st.sampled_from((0.5, 5, 31, TTL_S, 130)))
-    def pass_time(self, at: int, seconds: float) -> None:
+    def pass_time(self, which: Which) -> None:
         """A clock goes on, at one of them alone."""
-        self.nodes[at].pass_time(seconds)
+        self.nodes[which.at].pass_time(SECONDS[which.pick % len(SECONDS)])
 
-    @rule(seconds=st.sampled_from((1, 6, TTL_S)))
-    def pass_time_at_the_hub(self, seconds: float) -> None:
+    def pass_time_at_the_hub(self, which: Which) -> None:
         """The hub's does."""
-        self.hub.pass_time(seconds)
+        self.hub.pass_time(SECONDS[which.pick % len(SECONDS)])
 
-    @rule(at=PLACES, is_clean=st.booleans())
-    def restart(self, at: int, is_clean: bool) -> None:
+    def restart(self, which: Which) -> None:
         """A process ends, or is killed; its callers go on."""
-        node = self.nodes[at]
-        if is_clean:
+        node = self.nodes[which.at]
+        if which.pick % 2:
             node.tills.close()
         node.close()
         node._open()
 
-    @rule()
-    def restart_hub(self) -> None:
+    def restart_hub(self, which: Which) -> None:
         """The hub is killed."""
         self.hub.close()
         self.hub._open()
 
-    @rule(at=PLACES)
-    def copy(self, at: int) -> None:
+    def copy(self, which: Which) -> None:
         """A backup of a sidecar."""
-        self.copies[at] = self.root / f"copy-{at}"
-        self.nodes[at].copy_to(self.copies[at])
+        self.copies[which.at] = self.root / f"copy-{which.at}"
+        self.nodes[which.at].copy_to(self.copies[which.at])
 
-    @precondition(lambda self: self.copies)
-    @rule(data=st.data())
-    def set_back(self, data: st.DataObject) -> None:
+    def set_back(self, which: Which) -> None:
         """A sidecar restored from its backup. What its callers had reserved is not reserved there."""
-        at = data.draw(st.sampled_from(sorted(self.copies)))
-        if at not in self.dead:
+        at = which.at
+        if at in self.copies and at not in self.dead:
             self.nodes[at].set_back(self.copies[at])
             self._forget_calls(at)
             self.is_lossy = True
 
-    @rule(at=st.sampled_from((0, 1)))
-    def clone(self, at: int) -> None:
+    def clone(self, which: Which) -> None:
         """The third sidecar becomes a copy of another, identity and all; what it had is forwarded before."""
+        at = which.at % 2
         if at in self.dead or 2 in self.dead:
             return
         self.nodes[2].forward(self.hub)
@@ -203,42 +253,37 @@ class Fleet(RuleBasedStateMachine):
         self.copies.pop(2, None)
         self.is_lossy = True
 
-    @rule()
-    def copy_hub(self) -> None:
+    def copy_hub(self, which: Which) -> None:
         """A backup of the hub."""
         self.hub_copy = self.root / "copy-hub"
         self.hub.copy_to(self.hub_copy)
 
-    @precondition(lambda self: self.hub_copy is not None)
-    @rule()
-    def restore_hub(self) -> None:
+    def restore_hub(self, which: Which) -> None:
         """The hub restored from its backup."""
-        assert self.hub_copy is not None
-        self.hub.restored(self.hub_copy)
-        self.is_lossy = True
+        if self.hub_copy is not None:
+            self.hub.restored(self.hub_copy)
+            self.is_lossy = True
 
-    @rule(name=st.sampled_from(sorted(LIMITS)), amount=st.integers(0, 200))
-    def change_limit(self, name: str, amount: int) -> None:
+    def change_limit(self, which: Which) -> None:
         """Another amount."""
+        name, amount = sorted(LIMITS)[which.pick % 2], which.amount * 12
         self.highest[name] = max(self.highest[name], amount)
         self.hub.change_limit(name, amount)
 
-    @rule(data=st.data())
-    def void(self, data: st.DataObject) -> None:
+    def void(self, which: Which) -> None:
         """A record is taken back at the hub."""
         there = self._request_ids(self.hub)
         if there:
-            name = data.draw(st.sampled_from(sorted(there)))
+            name = which.of(there)
             self.hub.writer.submit(Change(lambda c: void_event(c, 1, name, "wrong", "tester"))).wait(20)
             self.kept.pop(name, None)
 
-    @rule(at=PLACES, sure=st.integers(0, 9))
-    def forget(self, at: int, sure: int) -> None:
-        """The operator gives a sidecar up that is lost for ever; seldom, or nobody would be left."""
-        if sure == 9 and at not in self.dead and len({node.name for node in self.nodes}) == len(NAMES):
-            self.dead.add(at)
-            self._forget_calls(at)
-            self.hub.forget(NAMES[at])
+    def forget(self, which: Which) -> None:
+        """The operator gives a sidecar up that is lost for ever; only one, or nobody would be left."""
+        if not self.dead and len({node.name for node in self.nodes}) == len(NAMES):
+            self.dead.add(which.at)
+            self._forget_calls(which.at)
+            self.hub.forget(NAMES[which.at])
 
     # -- what must hold ------------------------------------------------------------------------------------------------
 
@@ -289,6 +334,7 @@ class Fleet(RuleBasedStateMachine):
             self._heal()
             self.memory_is_what_is_on_disk()
             self.callers_that_reserve_do_not_pass_the_limit()
+            assert self.hub.query("SELECT reason FROM quarantine") == []
             for desk in (self.hub, *self._living()):
                 assert desk.findings() == []
             self._assert_nothing_is_held()
@@ -306,7 +352,7 @@ class Fleet(RuleBasedStateMachine):
             for user in USERS:  # a call that is far too large: whoever has something gives it back
                 assert self.hub.reserve(f"want-{user}", user, 10**9) is None
             for at in range(len(NAMES)):
-                self.connect(at)
+                self.connect(Which(at))
             for desk in (self.hub, *self.nodes):
                 desk.pass_time(31)
 
@@ -321,6 +367,17 @@ class Fleet(RuleBasedStateMachine):
 
     # -- who is there --------------------------------------------------------------------------------------------------
 
+    def _asked(self, at: int, lost: int = 0) -> bool:
+        """Whether there was an answer; the question (1) or the answer (2) may be lost."""
+        if at in self.dead:
+            return False
+        self.road.arrives, self.road.is_heard = lost != 1, lost != 2
+        return self.nodes[at].lease(self.hub, self.road)
+
+    def _next_name(self) -> str:
+        self.names += 1
+        return f"call-{self.names}"
+
     def _living(self) -> list[SidecarDesk]:
         return [node for at, node in enumerate(self.nodes) if at not in self.dead]
 
@@ -334,11 +391,18 @@ class Fleet(RuleBasedStateMachine):
         return {name for (name,) in desk.query("SELECT request_id FROM request")}
 
 
-TestFleet = Fleet.TestCase
-TestFleet.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=STEPS,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate] if os.environ.get("NOSHRINK") else list(Phase),
-)
+def run(examples: int, steps: int) -> None:
+    """Try so many histories of so many steps each."""
+    lasting = settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(Fleet, settings=lasting)
+
+
+def test_promise_8_whatever_happens_to_a_fleet() -> None:
+    run(EXAMPLES, STEPS)
+
+
+@pytest.mark.soak
+def test_promise_8_whatever_happens_to_a_fleet_for_long() -> None:
+    run(int(os.environ.get("COSTD_KILL_ROUNDS") or 200) * 10, 2 * STEPS)

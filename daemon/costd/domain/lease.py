@@ -46,6 +46,7 @@ class LeaseRequest(NamedTuple):
     pending: bytes
     hub_epoch: bytes
     last_seq: int
+    acknowledged: int = 0
     wants: Sequence[Want] = ()
     returns: Sequence[Return] = ()
     report: Sequence[Report] | None = None

@@ -159,4 +159,5 @@ class Admission:
         if verdict.repeated is not None:
             return Decision(True, priced.request_id, verdict.repeated.cost_nano, None, quote.warnings, verdict.noted)
         self._metrics.budgets.preflight(reason, self._clock.monotonic_s() - priced.asked_s)
-        return Decision(not reason, priced.request_id, quote.cost_nano, reason or None, quote.warnings, verdict.noted)
+        warnings = (*quote.warnings, verdict.warning) if verdict.warning else quote.warnings
+        return Decision(not reason, priced.request_id, quote.cost_nano, reason or None, warnings, verdict.noted)

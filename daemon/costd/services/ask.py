@@ -54,12 +54,13 @@ class Held:
 class Verdict(NamedTuple):
     """Whether a call may be made: "" or why not, and the budget that says so or is the tightest.
 
-    `repeated` is what was reserved before, where the same was asked again.
+    `repeated` is what was reserved before, where the same was asked again. `warning` is a sentence for people, or "".
     """
 
     deny_reason: str
     noted: Noted | None
     repeated: Held | None = None
+    warning: str = ""
 
 
 class Pause(NamedTuple):

@@ -244,6 +244,7 @@ class Leasing:
             state.pending,
             state.hub_epoch,
             self._writer.ledger.last_seq,
+            acknowledged,
             returns=self._slices.returns(acknowledged),
             report=report,
         )

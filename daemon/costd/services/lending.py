@@ -24,7 +24,7 @@ from costd.services.tills import Tills
 from costd.store import lease_rows
 from costd.store.budget_rows import AccountRow, write_accounts
 from costd.store.commit import Change, Commit
-from costd.store.hub_state import ensure_hub_state, read_hub_state
+from costd.store.hub_state import HubState, ensure_hub_state, read_hub_state, renew_hub_epoch
 from costd.store.lease_rows import Succession
 from costd.store.sources import KnownSource, is_forgotten
 
@@ -152,9 +152,16 @@ class Lending(Authority):
 
     def _lease(self, source: KnownSource, request: LeaseRequest) -> LeaseAnswer:
         with self._readers.snapshot() as connection:
-            state = read_hub_state(connection)
+            state: HubState | None = read_hub_state(connection)
             held = lease_rows.read_succession(connection, source.id, request.epoch)
         assert state is not None, "a hub has its state from its first start"
+        if held is not None and request.hub_epoch == state.epoch and held.proven < request.acknowledged:
+            _log.warning(
+                "this ledger lacks what it had acknowledged: it was restored from a backup",
+                extra={"source": source.name},
+            )
+            renewed: HubState = self._write(renew_hub_epoch)
+            state = renewed
         self.look(state.epoch)
         if held is None:  # the road that forwards comes first: on it turns out which epoch it is
             return LeaseAnswer(state.epoch)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from costd.clock import Clock
 from costd.domain.books import Books
 from costd.domain.budget import ALLOW, DENY
-from costd.domain.errors import Conflict, Overloaded, Refused
+from costd.domain.errors import Conflict, Overloaded
 from costd.domain.reservation import MARK, Reservations
 from costd.domain.window_key import WindowKey
 from costd.services.ask import Ask, Held, Pause, RequestName, Verdict
@@ -25,7 +24,7 @@ from costd.services.charging import Charging
 from costd.services.funding import LEASE_UNAVAILABLE, MODEL_BLOCKED, Authority, Funding
 from costd.services.live_window import LiveWindow
 from costd.services.live_windows import MAX_REMEMBERED, Found, LiveWindows, Wanted
-from costd.services.marks import LOWER_ABOVE, RAISE_TO, MarkKey, Marks, wanted_mark
+from costd.services.marks import LOWER_ABOVE, RAISE_TO, MarkKey, Marks
 from costd.services.window_orders import WindowOrders
 from costd.store.attribution import read_assigned, read_org_names
 from costd.store.budget_rows import read_marks
@@ -54,6 +53,7 @@ _CLOSE_TIMEOUT_S = 1.0
 _log = logging.getLogger(__name__)
 
 _NOTHING = Verdict("", None)
+_UNCOUNTED = "no records are taken for want of space, so that hard budgets deny: what is spent could not be counted"
 
 
 class Tills:
@@ -138,17 +138,19 @@ class Tills:
             found = self._windows.find(ask.series, ask.estimate, ask.at_ms)
             if found is None:
                 return Pause(self._orders.open_for(ask.series, ask.at_ms), is_hubs=False)
+            if found.hard and self._orders.are_refused:
+                return Verdict(LEASE_UNAVAILABLE, found.hard[0].noted(), warning=_UNCOUNTED)
             return self._decide(ask, found, is_last=is_last)
 
     def books_of(self, key: WindowKey) -> tuple[Books, int] | None:
         """The books of a window in memory, and what is reserved of it, at one moment; None where there are none."""
         with self.lock:
-            live = None if self.is_joined else self._windows.by_key.get(key)
+            live = None if self.is_joined else self.live(key)
             return None if live is None else (live.books, live.till.reserved_nano)
 
     def reserved_in(self, key: WindowKey) -> int:
         """What calls under way have reserved of a window, in nano-USD; from any thread, without waiting."""
-        live = self._windows.by_key.get(key)
+        live = self.live(key)
         return 0 if live is None else live.till.reserved_nano
 
     def release(self, name: RequestName) -> bool:
@@ -185,7 +187,7 @@ class Tills:
             till = live.till
             if till.reserved_nano * 2 > till.mark_nano and live.raising_until_ms <= elapsed_ms:
                 live.raising_until_ms = elapsed_ms + _RAISING_MS
-                self._raise_ahead(live)
+                self._orders.raise_ahead(live)
         return Verdict("", found.tightest())
 
     def _repeated(self, held: Held, ask: Ask) -> Verdict:
@@ -194,12 +196,6 @@ class Tills:
             raise Conflict("this request id has money reserved for a call with other content")
         found = self._windows.find(ask.series, ask.estimate, held.at_ms)
         return Verdict("", None if found is None else found.tightest(), held)
-
-    def _raise_ahead(self, live: LiveWindow) -> None:
-        """Have a mark raised before anybody has to wait for it; what hinders it is told to whoever does wait."""
-        if wanted_mark(live.till, 0) > live.till.mark_nano:
-            with suppress(Refused):
-                self._orders.raise_marks((live,), 0)
 
     # -- brought into memory ----------------------------------------------------------------------------------------
 
@@ -248,11 +244,13 @@ class Tills:
         try:
             with self.lock:
                 self._take_over(commit, charging)
-            if commit.window_charges:
-                for watcher in self.charged_watchers:
-                    watcher(commit.window_charges)
         except Exception:
             _log.exception("a commit is not in the budgets' windows in memory; a restart puts that right")
+        try:
+            for watcher in self.charged_watchers if commit.window_charges else ():
+                watcher(commit.window_charges)
+        except Exception:
+            _log.exception("what a commit charged was not told on")
 
     def _places(self, commit: Commit, series_id: int, quarter: int) -> list[Place]:
         """The windows that a series falls under in a quarter of an hour."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from costd.domain.errors import Refused
 from costd.domain.series import Series
 from costd.services.charging import Charging
 from costd.services.live_window import LiveWindow
@@ -27,6 +29,11 @@ class WindowOrders:
         self._lock = lock
         self._windows = windows
         self._charging: Charging | None = None
+
+    @property
+    def are_refused(self) -> bool:
+        """Whether no records are taken now, for want of space: what is spent meanwhile cannot be counted."""
+        return self._writer.records_refused is not None
 
     # -- ordered, from any thread -----------------------------------------------------------------------------------
 
@@ -65,6 +72,12 @@ class WindowOrders:
                 live.raising_until_ms = 0
 
         return self._writer.submit(Change(apply))
+
+    def raise_ahead(self, live: LiveWindow) -> None:
+        """Have a mark raised before anybody has to wait for it; what hinders it is told to whoever does wait."""
+        if wanted_mark(live.till, 0) > live.till.mark_nano:
+            with suppress(Refused):
+                self.raise_marks((live,), 0)
 
     def lower_marks(self, marks: Mapping[MarkKey, int]) -> Ticket[None]:
         """Persist marks that memory keeps to already, unless they have been raised again meanwhile."""

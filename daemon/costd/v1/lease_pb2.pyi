@@ -70,6 +70,7 @@ class LeaseRequest(_message.Message):
     IS_REPORT_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     """The present epoch of the source's sequence, as in ForwardHello."""
     incarnation: _builtins.bytes
@@ -86,6 +87,8 @@ class LeaseRequest(_message.Message):
     """Whether `report` is all that the source knows."""
     last_seq: _builtins.int
     """The last number of the source's sequence as it sent this."""
+    acknowledged: _builtins.int
+    """What the hub has acknowledged of it: a hub that has less went back in time."""
     @_builtins.property
     def wants(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseWant]:
         """The windows asked for."""
@@ -111,10 +114,11 @@ class LeaseRequest(_message.Message):
         is_report: _builtins.bool = ...,
         report: _abc.Iterable[Global___LeaseReport] | None = ...,
         last_seq: _builtins.int = ...,
+        acknowledged: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "epoch", b"epoch", "hub_epoch", b"hub_epoch", "incarnation", b"incarnation", "is_report", b"is_report", "last_seq", b"last_seq", "pending", b"pending", "report", b"report", "returns", b"returns", "wants", b"wants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "confirmed", b"confirmed", "epoch", b"epoch", "hub_epoch", b"hub_epoch", "incarnation", b"incarnation", "is_report", b"is_report", "last_seq", b"last_seq", "pending", b"pending", "report", b"report", "returns", b"returns", "wants", b"wants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,6 +48,7 @@ def request_message(request: LeaseRequest) -> pb.LeaseRequest:
             for each in request.report or ()
         ],
         last_seq=request.last_seq,
+        acknowledged=request.acknowledged,
     )
 
 
@@ -66,6 +67,7 @@ def read_request(message: pb.LeaseRequest) -> LeaseRequest:
         pending=message.pending,
         hub_epoch=message.hub_epoch,
         last_seq=message.last_seq,
+        acknowledged=message.acknowledged,
         wants=[
             Want(
                 _read_key(want.window, "wants"),
