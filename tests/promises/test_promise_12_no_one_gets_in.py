@@ -61,6 +61,9 @@ NEEDS = {
         "GET /api/aggregations/by-team",
         "GET /api/aggregations/by-tag",
         "GET /api/aggregations/by-key",
+        "GET /api/aggregations/version-comparison",
+        "GET /api/prompts",
+        "GET /api/proxy-endpoints",
         "GET /api/prices",
         "GET /api/prices/match",
         "GET /api/prices/{id}",
@@ -78,12 +81,14 @@ NEEDS = {
         "PUT /api/budgets/{id}",
         "PATCH /api/budgets/{id}",
         "DELETE /api/budgets/{id}",
+        "POST /api/proxy-endpoints",
+        "DELETE /api/proxy-endpoints/{id}",
         "GET /api/sources",
     ],
 }
 METHODS = {"ingest": USAGE, "read": QUERY, "admin": ADMIN, "source": HUB}
 #: What may be asked of AdminService without changing anything.
-ASKED_OF_ADMIN = {"ListPrices", "MatchPrice", "GetPriceTables", "ListUnpriced", "WhatIf"}
+ASKED_OF_ADMIN = {"ListPrices", "MatchPrice", "GetPriceTables", "ListUnpriced", "WhatIf", "ListProxyEndpoints"}
 #: What a key's roles let it do; without `--role` a key ingests and reads.
 HOLDS = {
     "default": {"ingest", "read"},
@@ -165,6 +170,33 @@ def test_promise_12_http_lets_in_exactly_whom_it_should(
         for endpoint in with_alias(OPEN):
             assert ask(browserless, endpoint, headers).status_code == 200, endpoint
     assert summed(daemon) == before
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+@pytest.mark.parametrize("route", ["openai/chat/completions", "openai/v1/models", "anthropic/v1/messages", "nobody/x"])
+def test_promise_12_the_prompt_proxy_lets_in_whom_records_are_taken_from(
+    browserless: httpx.Client, keys: dict[str, str], kind: str, route: str
+) -> None:
+    holds = HOLDS[kind]
+    for form in ("Authorization", "X-API-Key"):
+        key = keys[kind]
+        headers = {form: f"Bearer {key}" if form == "Authorization" else key} if key else {}
+        body = {"model": "gpt-4o", "max_tokens": 1, "messages": []}
+        answer = browserless.post(f"/api/proxy/v1/{route}", json=body, headers={**headers, "X-Sandbox": "true"})
+        if holds is None:
+            assert (answer.status_code, answer.json()["code"]) == (401, "AUTHENTICATION_ERROR")
+        elif "ingest" not in holds:
+            assert (answer.status_code, answer.json()["code"]) == (403, "AUTHORIZATION_ERROR")
+        else:
+            assert answer.status_code == (404 if route.startswith("nobody") else 200)
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_promise_12_a_proxy_endpoint_is_known_or_it_is_not(
+    browserless: httpx.Client, keys: dict[str, str], kind: str
+) -> None:
+    answer = browserless.post("/proxy/nobody/v1/messages", json={}, headers={"X-API-Key": keys[kind]})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
 
 
 @pytest.mark.parametrize("kind", HOLDS)

@@ -94,6 +94,7 @@ def test_roles_and_keys_are_stated(document: dict[str, Any]) -> None:
 
 MONTH = {"month": 1, "year": 2026}
 RECORD = {"user_external_id": "u", "source_app": "a", "model": "gpt-4o", "units": {"input_tokens": 1}}
+PROMPTED = RECORD | {"prompt_key": "welcome", "prompt_version": 2}
 PRICE = {
     "model": "own",
     "usd_per_mtok": {"input_tokens": {"base": 1.25, "above": {"200000": 2.5}}},
@@ -106,7 +107,7 @@ BUDGET = {"name": "b", "scope": {"team": "t"}, "amount_usd": 1.5, "alert_thresho
 BODIES: dict[str, Any] = {
     "/v1/preflight": {"user_external_id": "u", "source_app": "a", "model": "gpt-4o", "estimated_units": {"chars": 1}},
     "/v1/release": {"request_id": "r"},
-    "/v1/usage/record": RECORD,
+    "/v1/usage/record": PROMPTED,
     "/v1/usage/records": [RECORD, {}, RECORD],
     "/v1/users/upsert": {"external_id": "u", "source_app": "a"},
     "/v1/projects/upsert": {"external_id": "p", "source_app": "a", "name": "P"},
@@ -118,11 +119,15 @@ BODIES: dict[str, Any] = {
     "/api/prices/{id}": PRICE | {"usd_each": {"images": 0.5}},
     "/api/budgets": BUDGET,
     "/api/budgets/{id}": BUDGET | {"name": None, "amount_usd": 2},
+    "/api/proxy-endpoints": {"name": "e", "store_bodies": True, "body_bytes": 1000, "retention_days": 7},
 }
 #: What a hub alone answers.
 AT_HUBS = {"/api/sources"}
 #: What some cannot be asked without.
-QUERIES = {"/api/prices/match": {"model": "gpt-4o"}}
+QUERIES = {
+    "/api/prices/match": {"model": "gpt-4o"},
+    "/api/aggregations/version-comparison": {"prompt_key": "welcome"},
+}
 
 
 def some_id(daemon: Daemon, path: str) -> str:
@@ -131,6 +136,8 @@ def some_id(daemon: Daemon, path: str) -> str:
         return str(daemon.client.post("/api/prices", json=PRICE).json()["data"]["price"]["id"])
     if path.startswith("/api/budgets"):
         return str(daemon.client.post("/api/budgets", json=BUDGET | {"name": path + uuid4().hex}).json()["data"]["id"])
+    if path.startswith("/api/proxy-endpoints"):
+        return str(daemon.client.post("/api/proxy-endpoints", json={"name": uuid4().hex}).json()["id"])
     return str(daemon.client.post("/v1/usage/record", json=RECORD).json()["event_id"])
 
 
