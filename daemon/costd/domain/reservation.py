@@ -150,16 +150,6 @@ class Reservations:
         self._open[name] = Reservation(amount_nano, tills, now_ms + self._ttl_ms, said)
         return None
 
-    def settle(self, name: Hashable, tills: Sequence[Till], cost_nano: int) -> bool:
-        """Charge a record to the windows that it falls under, and let its reservation go; whether there was one.
-
-        The cost may be more than what was reserved, come after its expiry, or without any: it counts all the same.
-        `tills` are those of the record's own dimensions, at the time it is charged at.
-        """
-        for till in tills:
-            till.charge(cost_nano)
-        return self.release(name)
-
     def release(self, name: Hashable) -> bool:
         """Let a reservation go, unused; whether there was one."""
         reservation = self._open.pop(name, None)
