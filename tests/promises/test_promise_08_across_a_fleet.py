@@ -46,7 +46,8 @@ OFTEN = {
     "ask": 4,
     "reserve": 10,
     "record": 8,
-    "call": 8,
+    "call": 6,
+    "rush": 3,
     "release": 2,
     "record_unreserved": 1,
     "forward": 4,
@@ -114,6 +115,10 @@ class Fleet(RuleBasedStateMachine):
         self.troubles = troubles
         for at in range(len(NAMES)):
             self.connect(Which(at))
+            if "set_back" in troubles:
+                self.copy(Which(at))
+        if "restore_hub" in troubles:
+            self.copy_hub(Which(0))
 
     @rule(
         what=st.sampled_from([name for name, often in OFTEN.items() for _ in range(often)]),
@@ -125,7 +130,10 @@ class Fleet(RuleBasedStateMachine):
     )
     def step(self, what: str, **which: Any) -> None:
         """One of these, as often as OFTEN says. What is `lost` is a question (1) or an answer (2)."""
-        getattr(self, what if what in self.troubles or what not in TROUBLES else "call")(Which(**which))
+        one = Which(**which)
+        if what in TROUBLES or (what == "call" and one.pick % 5 == 0):
+            what = one.of(self.troubles)
+        getattr(self, what)(one)
 
     # -- what sidecars do ----------------------------------------------------------------------------------------------
 
@@ -170,6 +178,12 @@ class Fleet(RuleBasedStateMachine):
             held = self.calls[which.at].pop(newest)
             self.nodes[which.at].settle(newest, held.user, held.amount)
             self.kept[newest] = held.amount, held.windows
+
+    def rush(self, which: Which) -> None:
+        """Many calls in a row: until there is no money left, most of the time."""
+        for _ in range(8):
+            self.call(which)
+            self.nodes[which.at].clock.advance(0.2)
 
     def release(self, which: Which) -> None:
         """A caller that will not make its call."""
@@ -236,9 +250,11 @@ class Fleet(RuleBasedStateMachine):
         """A sidecar restored from its backup. What its callers had reserved is not reserved there."""
         at = which.at
         if at in self.copies and at not in self.dead:
+            self._hurry(which)
             self.nodes[at].set_back(self.copies[at])
             self._forget_calls(at)
             self.is_lossy = True
+            self._hurry(which)
 
     def clone(self, which: Which) -> None:
         """The third sidecar becomes a copy of another, identity and all; what it had is forwarded before."""
@@ -252,6 +268,8 @@ class Fleet(RuleBasedStateMachine):
         self._forget_calls(2)
         self.copies.pop(2, None)
         self.is_lossy = True
+        self._hurry(which._replace(at=2))
+        self._hurry(which._replace(at=at))
 
     def copy_hub(self, which: Which) -> None:
         """A backup of the hub."""
@@ -261,8 +279,10 @@ class Fleet(RuleBasedStateMachine):
     def restore_hub(self, which: Which) -> None:
         """The hub restored from its backup."""
         if self.hub_copy is not None:
+            self._hurry(which._replace(at=(which.at + 1) % len(NAMES)))
             self.hub.restored(self.hub_copy)
             self.is_lossy = True
+            self._hurry(which)
 
     def change_limit(self, which: Which) -> None:
         """Another amount."""
@@ -332,6 +352,11 @@ class Fleet(RuleBasedStateMachine):
         """Heal: then nothing is held, and windows are the sum of what was recorded."""
         try:
             self._heal()
+            for at in (*range(len(NAMES)), *range(len(NAMES))):
+                for user in USERS:
+                    self.rush(Which(at, user, 37))
+            self.callers_that_reserve_do_not_pass_the_limit()
+            self._heal()
             self.memory_is_what_is_on_disk()
             self.callers_that_reserve_do_not_pass_the_limit()
             assert self.hub.query("SELECT reason FROM quarantine") == []
@@ -366,6 +391,13 @@ class Fleet(RuleBasedStateMachine):
                 assert not account.held_nano or (self.is_lossy and not is_present), (live.key, holder, account)
 
     # -- who is there --------------------------------------------------------------------------------------------------
+
+    def _hurry(self, which: Which) -> None:
+        """What goes wrong would do so right after: the next callers take all that they can get."""
+        if which.pick % 3:
+            for _ in range(3):  # to be known, to report, to be confirmed
+                self.connect(which)
+            self.rush(which)
 
     def _asked(self, at: int, lost: int = 0) -> bool:
         """Whether there was an answer; the question (1) or the answer (2) may be lost."""
