@@ -98,6 +98,7 @@ class Fleet(RuleBasedStateMachine):
         self.road = Road()
         self.nodes = [SidecarDesk(self.root / name, ManualClock(NOW_MS), name) for name in NAMES]
         self.calls: list[dict[str, Held]] = [{} for _ in NAMES]
+        self.hub_calls: dict[str, Held] = {}
         self.copies: dict[int, Path] = {}
         self.hub_copy: Path | None = None
         self.names = 0
@@ -204,12 +205,17 @@ class Fleet(RuleBasedStateMachine):
             self.nodes[which.at].forward(self.hub, which.pick % 3, heard=lambda: not which.lost)
 
     def call_at_the_hub(self, which: Which) -> None:
-        """The hub's own callers are like any other; they record at once."""
+        """The hub's own callers are like any other; they record at once, or later."""
         name, amount = self._next_name(), max(1, which.amount)
         held = self.hub.reserve(name, which.user, amount)
         if held is not None:
-            self.hub.settle(name, which.user, amount)
-            self.kept[name] = amount, held.windows
+            self.hub_calls[name] = held
+        if self.hub_calls and which.pick % 3:
+            name = which.of(self.hub_calls)
+            held = self.hub_calls.pop(name)
+            in_time = self.hub.clock.elapsed_ms() < held.until_ms
+            self.hub.settle(name, held.user, held.amount)
+            self.kept[name] = (held.amount if in_time else 0), held.windows
 
     def say_again(self, which: Which) -> None:
         """A request that was under way for long arrives, perhaps for the second time."""
@@ -235,6 +241,10 @@ class Fleet(RuleBasedStateMachine):
             node.tills.close()
         node.close()
         node._open()
+        if which.lost and which.at not in self.dead:  # it is confirmed, and may never hear so
+            node.sync(self.hub)
+            node.forward(self.hub)
+            self._asked(which.at, which.lost)
 
     def restart_hub(self, which: Which) -> None:
         """The hub is killed."""
@@ -281,6 +291,7 @@ class Fleet(RuleBasedStateMachine):
         if self.hub_copy is not None:
             self._hurry(which._replace(at=(which.at + 1) % len(NAMES)))
             self.hub.restored(self.hub_copy)
+            self.hub_calls.clear()
             self.is_lossy = True
             self._hurry(which)
 
@@ -369,7 +380,7 @@ class Fleet(RuleBasedStateMachine):
             self._folder.cleanup()
 
     def _heal(self) -> None:
-        for calls in self.calls:
+        for calls in (*self.calls, self.hub_calls):
             calls.clear()
         for desk in (self.hub, *self.nodes):
             desk.pass_time(TTL_S)
