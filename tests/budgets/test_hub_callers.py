@@ -1,4 +1,4 @@
-"""What a hub's own callers have reserved is not lent to anybody."""
+"""What a hub's own callers have reserved is not lent to anybody, nor reserved again by those after a crash."""
 
 from __future__ import annotations
 
@@ -26,4 +26,20 @@ def test_what_the_hub_s_own_callers_reserved_is_not_lent(tmp_path: Path) -> None
         assert live.books.settled_nano == left
         assert live.books.overshoot_nano(live.till.reserved_nano) == 0
     node.close()
+    hub.close()
+
+
+def test_what_was_reserved_before_a_crash_counts_though_the_amount_was_lower_meanwhile(tmp_path: Path) -> None:
+    hub = HubDesk(tmp_path / "hub", ManualClock(NOW_MS))
+    limit = min(LIMITS.values())
+    assert hub.reserve("before", "ada", limit - 50)
+    for name in LIMITS:
+        hub.change_limit(name, 0)
+    hub.close()
+    hub._open()
+    for name, amount in LIMITS.items():
+        hub.change_limit(name, amount)
+    assert hub.reserve("after", "ada", 51) is None
+    hub.settle("before", "ada", limit - 50)
+    assert max(live.books.overshoot_nano() for live in hub.tills.lives()) == 0
     hub.close()

@@ -115,10 +115,9 @@ def test_what_a_former_process_may_have_reserved_counts_until_its_time_has_passe
 def test_a_former_process_cannot_have_reserved_more_than_is_left() -> None:
     window = Till(used_nano=80, mark_nano=50, ghost_nano=50)
     window.bind(100, 200, NEVER_MS)
-    window.cap_ghost()
+    window.cap_ghost(20)
     assert (window.ghost_nano, window.reserved_nano) == (20, 20)
-    window.charge(50)
-    window.cap_ghost()
+    window.cap_ghost(-30)
     assert (window.ghost_nano, window.reserved_nano) == (0, 0)
 
 

@@ -74,9 +74,9 @@ class Till:
         self.used_nano = spent_nano + unforwarded_nano
         self._weigh()
 
-    def cap_ghost(self) -> None:
-        """A former process had no more reserved than is left; what it reserved beyond has been settled since."""
-        excess = self.ghost_nano - max(0, self.bound_nano - self.used_nano)
+    def cap_ghost(self, most_nano: int) -> None:
+        """A former process cannot have had more reserved than this; what it reserved beyond has been settled since."""
+        excess = self.ghost_nano - max(0, most_nano)
         if excess > 0:
             self.ghost_nano -= excess
             self.reserved_nano -= excess
