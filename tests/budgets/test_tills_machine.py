@@ -57,6 +57,7 @@ class Tills(RuleBasedStateMachine):
         self.started_ms = NOON_MS
         self.ghosts: dict[str, tuple[int, int]] = {}
         self._open()
+        self.highest = self.limit
         self.desk.set("all", self.limit, scope={"source_app": "tests"}, period="hour")
         self.desk.set("each", _EACH_LIMIT, scope={"source_app": "tests"}, each="user", period="hour")
 
@@ -149,6 +150,7 @@ class Tills(RuleBasedStateMachine):
     def change_amount(self, cents: int) -> None:
         self.desk.set("all", cents)
         self.limit = cents
+        self.highest = max(self.highest, cents)
 
     @rule(is_killed=st.booleans())
     def begin_again(self, is_killed: bool) -> None:
@@ -158,7 +160,8 @@ class Tills(RuleBasedStateMachine):
             left = max(0, self.limit_of(value) - till.settled)
             held = till.reserved + till.least_ghost
             # A mark is never above what could be reserved when it was raised; a lower limit may have come after that.
-            most = left if is_killed else min(left, till.reserved + till.most_ghost)
+            highest = max(0, (_EACH_LIMIT if value else self.highest) - till.settled)
+            most = highest if is_killed else min(highest, till.reserved + till.most_ghost)
             ghosts[value] = min(held, left), most
         self.is_killed = is_killed
         self.life_stack.close()

@@ -207,6 +207,42 @@ def test_a_preflight_that_is_answered_too_late_keeps_nothing_reserved(launch: Ca
         until(lambda: cents(running, "some").reserved == 0, "the late one")
 
 
+@pytest.mark.parametrize("kind", [costd_client.Tracker, costd_client.AsyncTracker])
+def test_a_task_that_is_cancelled_while_it_asks_keeps_nothing_reserved(
+    launch: Callable[..., Daemon], kind: type[costd_client.Tracker | costd_client.AsyncTracker]
+) -> None:
+    """An answer comes later, and something is reserved; nobody is there any more to make the call."""
+    running = launch()
+    set_budget(running, "some", 100, scope={"source_app": "t"})
+    made = kind(running.grpc, key=running.admin_key, source_app="t", preflight_timeout_s=20)
+
+    async def use(url: str) -> None:
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=url) as plain:
+            create = costd_client.wrap_openai(plain, made).chat.completions.create
+            message = {"role": "user", "content": "Hello"}
+            await create(model="gpt-4o", messages=[message], max_tokens=10)  # type: ignore[list-item]
+            running.process.send_signal(signal.SIGSTOP)
+            try:
+                task = asyncio.create_task(create(model="gpt-4o", messages=[message], max_tokens=1_000))  # type: ignore[list-item]
+                await asyncio.sleep(0.3)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            finally:
+                running.process.send_signal(signal.SIGCONT)
+            assert task.cancelled()
+
+    with FakeProvider().serving() as provider:
+        asyncio.run(use(provider.openai_url))
+        assert len(provider.requests) == 1
+    until(
+        lambda: running.client.get("/metrics").text.count('costd_preflights_total{decision="allow",reason=""} 2'), "it"
+    )
+    until(lambda: standing(running, "some").reserved_nano_usd == 0, "what was reserved to be let go of")
+    ended = made.close()
+    if ended is not None:
+        asyncio.run(ended)
+
+
 def test_a_process_that_forks_with_releases_under_way_goes_on(daemon: Daemon, team: str) -> None:
     script = """
 import os, sys, costd_client

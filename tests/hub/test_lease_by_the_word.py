@@ -148,7 +148,7 @@ def test_slices_are_for_the_process_that_comes_after_the_one_that_was_confirmed(
             # A copy of the folder, from before that: it names the one that was confirmed before.
             with Source(hub, peer._key, budget, epoch=peer.epoch) as copy:
                 assert copy.ask(confirmed=first, hub_epoch=again.hub_epoch).new_epoch
-                assert copy.ask(confirmed=_NOBODY, pending=_NOBODY, hub_epoch=again.hub_epoch).new_epoch
+                assert copy.ask(confirmed=_NOBODY, pending=[_NOBODY], hub_epoch=again.hub_epoch).new_epoch
 
 
 def test_an_epoch_that_the_hub_has_not_heard_of_is_granted_nothing(hub: Daemon, budget: budget_pb2.Budget) -> None:

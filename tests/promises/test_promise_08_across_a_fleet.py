@@ -46,7 +46,8 @@ OFTEN = {
     "ask": 4,
     "reserve": 10,
     "record": 8,
-    "call": 8,
+    "call": 6,
+    "rush": 3,
     "release": 2,
     "record_unreserved": 1,
     "forward": 4,
@@ -97,6 +98,7 @@ class Fleet(RuleBasedStateMachine):
         self.road = Road()
         self.nodes = [SidecarDesk(self.root / name, ManualClock(NOW_MS), name) for name in NAMES]
         self.calls: list[dict[str, Held]] = [{} for _ in NAMES]
+        self.hub_calls: dict[str, Held] = {}
         self.copies: dict[int, Path] = {}
         self.hub_copy: Path | None = None
         self.names = 0
@@ -114,6 +116,10 @@ class Fleet(RuleBasedStateMachine):
         self.troubles = troubles
         for at in range(len(NAMES)):
             self.connect(Which(at))
+            if "set_back" in troubles:
+                self.copy(Which(at))
+        if "restore_hub" in troubles:
+            self.copy_hub(Which(0))
 
     @rule(
         what=st.sampled_from([name for name, often in OFTEN.items() for _ in range(often)]),
@@ -125,7 +131,10 @@ class Fleet(RuleBasedStateMachine):
     )
     def step(self, what: str, **which: Any) -> None:
         """One of these, as often as OFTEN says. What is `lost` is a question (1) or an answer (2)."""
-        getattr(self, what if what in self.troubles or what not in TROUBLES else "call")(Which(**which))
+        one = Which(**which)
+        if what in TROUBLES or (what == "call" and one.pick % 5 == 0):
+            what = one.of(self.troubles)
+        getattr(self, what)(one)
 
     # -- what sidecars do ----------------------------------------------------------------------------------------------
 
@@ -171,6 +180,12 @@ class Fleet(RuleBasedStateMachine):
             self.nodes[which.at].settle(newest, held.user, held.amount)
             self.kept[newest] = held.amount, held.windows
 
+    def rush(self, which: Which) -> None:
+        """Many calls in a row: until there is no money left, most of the time."""
+        for _ in range(8):
+            self.call(which)
+            self.nodes[which.at].clock.advance(0.2)
+
     def release(self, which: Which) -> None:
         """A caller that will not make its call."""
         calls = self.calls[which.at]
@@ -190,12 +205,17 @@ class Fleet(RuleBasedStateMachine):
             self.nodes[which.at].forward(self.hub, which.pick % 3, heard=lambda: not which.lost)
 
     def call_at_the_hub(self, which: Which) -> None:
-        """The hub's own callers are like any other; they record at once."""
+        """The hub's own callers are like any other; they record at once, or later."""
         name, amount = self._next_name(), max(1, which.amount)
         held = self.hub.reserve(name, which.user, amount)
         if held is not None:
-            self.hub.settle(name, which.user, amount)
-            self.kept[name] = amount, held.windows
+            self.hub_calls[name] = held
+        if self.hub_calls and which.pick % 3:
+            name = which.of(self.hub_calls)
+            held = self.hub_calls.pop(name)
+            in_time = self.hub.clock.elapsed_ms() < held.until_ms
+            self.hub.settle(name, held.user, held.amount)
+            self.kept[name] = (held.amount if in_time else 0), held.windows
 
     def say_again(self, which: Which) -> None:
         """A request that was under way for long arrives, perhaps for the second time."""
@@ -221,6 +241,10 @@ class Fleet(RuleBasedStateMachine):
             node.tills.close()
         node.close()
         node._open()
+        if which.lost and which.at not in self.dead:  # it is confirmed, and may never hear so
+            node.sync(self.hub)
+            node.forward(self.hub)
+            self._asked(which.at, which.lost)
 
     def restart_hub(self, which: Which) -> None:
         """The hub is killed."""
@@ -236,9 +260,11 @@ class Fleet(RuleBasedStateMachine):
         """A sidecar restored from its backup. What its callers had reserved is not reserved there."""
         at = which.at
         if at in self.copies and at not in self.dead:
+            self._hurry(which)
             self.nodes[at].set_back(self.copies[at])
             self._forget_calls(at)
             self.is_lossy = True
+            self._hurry(which)
 
     def clone(self, which: Which) -> None:
         """The third sidecar becomes a copy of another, identity and all; what it had is forwarded before."""
@@ -252,6 +278,8 @@ class Fleet(RuleBasedStateMachine):
         self._forget_calls(2)
         self.copies.pop(2, None)
         self.is_lossy = True
+        self._hurry(which._replace(at=2))
+        self._hurry(which._replace(at=at))
 
     def copy_hub(self, which: Which) -> None:
         """A backup of the hub."""
@@ -261,8 +289,11 @@ class Fleet(RuleBasedStateMachine):
     def restore_hub(self, which: Which) -> None:
         """The hub restored from its backup."""
         if self.hub_copy is not None:
+            self._hurry(which._replace(at=(which.at + 1) % len(NAMES)))
             self.hub.restored(self.hub_copy)
+            self.hub_calls.clear()
             self.is_lossy = True
+            self._hurry(which)
 
     def change_limit(self, which: Which) -> None:
         """Another amount."""
@@ -332,6 +363,11 @@ class Fleet(RuleBasedStateMachine):
         """Heal: then nothing is held, and windows are the sum of what was recorded."""
         try:
             self._heal()
+            for at in (*range(len(NAMES)), *range(len(NAMES))):
+                for user in USERS:
+                    self.rush(Which(at, user, 37))
+            self.callers_that_reserve_do_not_pass_the_limit()
+            self._heal()
             self.memory_is_what_is_on_disk()
             self.callers_that_reserve_do_not_pass_the_limit()
             assert self.hub.query("SELECT reason FROM quarantine") == []
@@ -344,7 +380,7 @@ class Fleet(RuleBasedStateMachine):
             self._folder.cleanup()
 
     def _heal(self) -> None:
-        for calls in self.calls:
+        for calls in (*self.calls, self.hub_calls):
             calls.clear()
         for desk in (self.hub, *self.nodes):
             desk.pass_time(TTL_S)
@@ -366,6 +402,13 @@ class Fleet(RuleBasedStateMachine):
                 assert not account.held_nano or (self.is_lossy and not is_present), (live.key, holder, account)
 
     # -- who is there --------------------------------------------------------------------------------------------------
+
+    def _hurry(self, which: Which) -> None:
+        """What goes wrong would do so right after: the next callers take all that they can get."""
+        if which.pick % 3:
+            for _ in range(3):  # to be known, to report, to be confirmed
+                self.connect(which)
+            self.rush(which)
 
     def _asked(self, at: int, lost: int = 0) -> bool:
         """Whether there was an answer; the question (1) or the answer (2) may be lost."""

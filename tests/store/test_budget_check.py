@@ -144,8 +144,8 @@ def test_windows_go_with_the_rollups_and_with_their_budget(tmp_path: Path) -> No
         record(writer, draft(cost_nano=5))
         change(writer, "INSERT INTO budget_account SELECT budget_id, revision, value, start_ms, 7, x'', 0, 0, 0 "
                "FROM budget_window")  # fmt: skip
-        change(writer, "INSERT INTO budget_alert SELECT 1, 'a', 1, budget_id, revision, value, start_ms, end_ms, '1', "
-               "'settled', 0, 0, 0, NULL FROM budget_window WHERE budget_id = 'b'")  # fmt: skip
+        change(writer, "INSERT INTO budget_alert SELECT 1, 'a', 1, budget_id, revision, '', value, start_ms, end_ms, "
+               "'1', 'settled', 0, 0, 0, NULL FROM budget_window WHERE budget_id = 'b'")  # fmt: skip
         change(writer, "INSERT INTO alert_delivery VALUES (1, 'email', 0, 5, NULL, '')")
 
         def held() -> list[int]:

@@ -157,6 +157,9 @@ class BaseCall:
         if not made.allow:
             self._finished.acquire(blocking=False)
             made.check(self.request_id, self._who.model)
+        if self._finished.locked() and self._question is not None:
+            # Let go of while another thread was asking: nobody will make the call.
+            self._core.release(self.request_id)
         self._began_ms = time.time_ns() // 1_000_000
         self._began_s = time.perf_counter()
 

@@ -99,7 +99,8 @@ class Connection:
         try:
             await over
         except asyncio.CancelledError:
-            call.cancel()
+            # Not cancelled: costd might reserve all the same, after it was told to let go.
+            call.add_done_callback(lambda _call: self.release(request.request_id))
             raise
         answer: usage_pb2.PreflightResponse = call.result()
         return answer

@@ -84,8 +84,8 @@ class Core:
             return self._undecided()
 
     def release(self, request_id: str) -> None:
-        """Let go of what a preflight reserved. Waits for nothing; while costd is away it is freed by time alone."""
-        if not (self._reach.is_lost or self._reach.is_unknown):
+        """Let go of what a preflight reserved. Waits for nothing; where costd is away it is freed by time alone."""
+        if not self._reach.is_unknown:  # in a forked process another thread has to try first
             self._connection.release(request_id)
 
     def _not_answered(self, error: grpc.RpcError, request: usage_pb2.PreflightRequest) -> Decision:

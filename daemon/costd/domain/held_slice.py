@@ -5,9 +5,8 @@ Every transition returns the slice to persist. The order is the caller's duty, a
     a grant          persist the slice, then let the till use it
     a return         take the money out of the till, persist the slice, then send `returned_nano` and the last sequence
                      number of the ledger at that moment (which is durable, as the ledger is)
-    a higher mark    persist the slice, then let the till reserve up to it
-    a start          open the till with the mark as a ghost; use the slice only once the hub has confirmed the
-                     succession (last confirmed incarnation, new one), and `confirm` it with what the hub says
+    a start          use the slice only once the hub has confirmed the succession (last confirmed incarnation, new one),
+                     and `confirm` it with what the hub says
     a new epoch      persist all slices `closed`, then the new epoch; a closed slice admits nothing
 """
 
@@ -19,14 +18,12 @@ from typing import NamedTuple
 class HeldSlice(NamedTuple):
     """What a source holds of a window in an epoch of its own, in nano-USD.
 
-    `granted_nano` and `returned_nano` only grow. `mark_nano` is a high-water mark of what was reserved at one time:
-    reservations live in memory, and after a crash this much is taken to be reserved.
+    `granted_nano` and `returned_nano` only grow.
     """
 
     epoch: bytes
     granted_nano: int = 0
     returned_nano: int = 0
-    mark_nano: int = 0
     is_closed: bool = False
 
     @property
@@ -34,23 +31,15 @@ class HeldSlice(NamedTuple):
         """What may be spent in all: nothing of a slice that is closed."""
         return 0 if self.is_closed else self.granted_nano - self.returned_nano
 
-    def grant(self, granted_nano: int) -> HeldSlice:
-        """The hub said how much it has granted in all. An answer that comes late changes nothing."""
-        return self._replace(granted_nano=max(self.granted_nano, granted_nano))
-
     def give_back(self, amount_nano: int) -> HeldSlice:
         """Give back money that the till has let go of (Till.withdraw)."""
         assert 0 <= amount_nano <= self.granted_nano - self.returned_nano
         return self._replace(returned_nano=self.returned_nano + amount_nano)
 
     def confirm(self, granted_nano: int, returned_nano: int) -> HeldSlice:
-        """The hub confirmed the succession: the larger counts, as this copy may be an older one."""
+        """The hub said how it stands: the larger counts, as its word may come late, or this copy be an older one."""
         granted = max(self.granted_nano, granted_nano)
         return self._replace(granted_nano=granted, returned_nano=max(self.returned_nano, returned_nano))
-
-    def raise_mark(self, mark_nano: int) -> HeldSlice:
-        """Let more be reserved at one time."""
-        return self._replace(mark_nano=max(self.mark_nano, mark_nano))
 
     def close(self) -> HeldSlice:
         """The epoch is over: nothing more is admitted against this slice."""

@@ -9,6 +9,8 @@ from costd.domain.window_key import WindowKey
 
 #: What one message holds at most of each kind.
 MAX_ITEMS = 1_000
+#: Of how many processes that were not confirmed, as far as is known, a source keeps the names.
+MAX_PENDING = 64
 
 
 class Want(NamedTuple):
@@ -43,7 +45,7 @@ class LeaseRequest(NamedTuple):
     epoch: bytes
     incarnation: bytes
     confirmed: bytes
-    pending: bytes
+    pending: Sequence[bytes]
     hub_epoch: bytes
     last_seq: int
     acknowledged: int = 0

@@ -74,9 +74,9 @@ class Till:
         self.used_nano = spent_nano + unforwarded_nano
         self._weigh()
 
-    def cap_ghost(self) -> None:
-        """A former process had no more reserved than is left; what it reserved beyond has been settled since."""
-        excess = self.ghost_nano - max(0, self.bound_nano - self.used_nano)
+    def cap_ghost(self, most_nano: int) -> None:
+        """A former process cannot have had more reserved than this; what it reserved beyond has been settled since."""
+        excess = self.ghost_nano - max(0, most_nano)
         if excess > 0:
             self.ghost_nano -= excess
             self.reserved_nano -= excess
@@ -149,16 +149,6 @@ class Reservations:
             till.reserved_nano += amount_nano
         self._open[name] = Reservation(amount_nano, tills, now_ms + self._ttl_ms, said)
         return None
-
-    def settle(self, name: Hashable, tills: Sequence[Till], cost_nano: int) -> bool:
-        """Charge a record to the windows that it falls under, and let its reservation go; whether there was one.
-
-        The cost may be more than what was reserved, come after its expiry, or without any: it counts all the same.
-        `tills` are those of the record's own dimensions, at the time it is charged at.
-        """
-        for till in tills:
-            till.charge(cost_nano)
-        return self.release(name)
 
     def release(self, name: Hashable) -> bool:
         """Let a reservation go, unused; whether there was one."""

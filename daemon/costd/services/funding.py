@@ -72,7 +72,9 @@ class Authority:
             credited_nano=row.credited_nano,
         )
         self._bind(live)
-        live.till.cap_ghost()
+        # The amount may have been lowered since a former process reserved.
+        lowered_nano = live.books.ceiling_nano - live.books.limit_nano
+        live.till.cap_ghost(live.till.bound_nano - live.till.used_nano + lowered_nano)
 
     def recorded(self, live: LiveWindow, charge: WindowCharge, seq: int) -> None:
         """What its own records cost, and what sources' did, are in the row as a whole."""

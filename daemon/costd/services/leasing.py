@@ -205,8 +205,8 @@ class Leasing:
         wants, waiters = slices.wants()
         try:
             state = self._state
-            if state.pending != self._forwarding.incarnation or state.epoch != epoch:
-                self._store(state._replace(epoch=epoch, pending=self._forwarding.incarnation))
+            if self._forwarding.incarnation not in state.pending or state.epoch != epoch:
+                self._store(state.asked(epoch, self._forwarding.incarnation))
             stand = self._forwarding.stand
             if stand.epoch != epoch:
                 return
@@ -264,8 +264,9 @@ class Leasing:
         if not answer.confirmed:
             self._slices.is_away = True
             return False
-        if (state.confirmed, state.hub_epoch) != (self._forwarding.incarnation, answer.hub_epoch):
-            self._store(state._replace(confirmed=self._forwarding.incarnation, hub_epoch=answer.hub_epoch))
+        now = state.heard(self._forwarding.incarnation, answer.hub_epoch)
+        if now != state:
+            self._store(now)
         self._use_s = max(_LOOK_S, answer.use_ms / 3_000)
         return True
 

@@ -350,7 +350,7 @@ class Lending(Authority):
 
 def _succeeds(held: Succession, request: LeaseRequest) -> bool:
     """Whether the process that asks is the one that may use the slices of this epoch, or comes after that one."""
-    return held.incarnation in {b"", request.incarnation, request.confirmed, request.pending}
+    return held.incarnation in {b"", request.incarnation, request.confirmed, *request.pending}
 
 
 def _tells_all(held: Succession, request: LeaseRequest) -> bool:

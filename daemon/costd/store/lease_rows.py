@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from costd.domain.lease import Report, Return
+from costd.domain.lease import MAX_PENDING, Report, Return
 from costd.domain.window_key import WindowKey
 from costd.store import source_epochs
 from costd.store.budget_rows import AccountRow
@@ -14,6 +14,7 @@ from costd.store.commit import Commit
 
 #: A sidecar's own slices are in the accounts of this source.
 OWN = 0
+_INCARNATION_BYTES = 16
 #: Keys looked up in one statement: four parameters each.
 _LOOKUP = 200
 _KEY = "budget_id, revision, value, start_ms"
@@ -126,19 +127,33 @@ class LeaseState(NamedTuple):
     """How a sidecar stands with its hub about slices; b"" where there is none.
 
     `epoch` is of its own sequence, `hub_epoch` of the hub that knows of all its slices; `confirmed` is the process that
-    this hub confirmed last, `pending` the one that asked for it last.
+    this hub confirmed last, `pending` are those that asked for it since: it may have confirmed each of them without
+    being heard.
     """
 
     epoch: bytes = b""
     hub_epoch: bytes = b""
     confirmed: bytes = b""
-    pending: bytes = b""
+    pending: tuple[bytes, ...] = ()
+
+    def asked(self, epoch: bytes, incarnation: bytes) -> LeaseState:
+        """This process is about to ask, in this epoch."""
+        others = tuple(each for each in self.pending if each != incarnation)
+        return self._replace(epoch=epoch, pending=(*others, incarnation)[-MAX_PENDING:])
+
+    def heard(self, incarnation: bytes, hub_epoch: bytes) -> LeaseState:
+        """The hub has confirmed this process, and so no other one since."""
+        return self._replace(hub_epoch=hub_epoch, confirmed=incarnation, pending=(incarnation,))
 
 
 def read_lease_state(connection: sqlite3.Connection) -> LeaseState:
     """How it stands."""
     row = connection.execute("SELECT epoch, hub_epoch, confirmed, pending FROM lease_state").fetchone()
-    return LeaseState(*row) if row else LeaseState()
+    if row is None:
+        return LeaseState()
+    epoch, hub_epoch, confirmed, pending = row
+    names = (pending[at : at + _INCARNATION_BYTES] for at in range(0, len(pending), _INCARNATION_BYTES))
+    return LeaseState(epoch, hub_epoch, confirmed, tuple(names))
 
 
 def store_lease_state(commit: Commit, state: LeaseState) -> None:
@@ -147,7 +162,7 @@ def store_lease_state(commit: Commit, state: LeaseState) -> None:
         "INSERT INTO lease_state (id, epoch, hub_epoch, confirmed, pending) VALUES (1, ?, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, hub_epoch = excluded.hub_epoch, "
         "confirmed = excluded.confirmed, pending = excluded.pending",
-        state,
+        (*state[:3], b"".join(state.pending)),
     )
 
 

@@ -77,8 +77,6 @@ class LeaseRequest(_message.Message):
     """16 random bytes of this process."""
     confirmed: _builtins.bytes
     """The incarnation that the hub confirmed last to this data folder; empty where there was none."""
-    pending: _builtins.bytes
-    """The one that was asked for after it, which the hub may have confirmed too; empty where there was none."""
     hub_epoch: _builtins.bytes
     """The hub's epoch that answered last; empty where none did. Where it is another than the hub's, the hub answers
     `report_wanted` and grants nothing before a request with `is_report` came.
@@ -89,6 +87,10 @@ class LeaseRequest(_message.Message):
     """The last number of the source's sequence as it sent this."""
     acknowledged: _builtins.int
     """What the hub has acknowledged of it: a hub that has less went back in time."""
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Those that were asked for after it, each of which the hub may have confirmed without being heard."""
+
     @_builtins.property
     def wants(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseWant]:
         """The windows asked for."""
@@ -107,7 +109,7 @@ class LeaseRequest(_message.Message):
         epoch: _builtins.bytes = ...,
         incarnation: _builtins.bytes = ...,
         confirmed: _builtins.bytes = ...,
-        pending: _builtins.bytes = ...,
+        pending: _abc.Iterable[_builtins.bytes] | None = ...,
         hub_epoch: _builtins.bytes = ...,
         wants: _abc.Iterable[Global___LeaseWant] | None = ...,
         returns: _abc.Iterable[Global___LeaseReturn] | None = ...,

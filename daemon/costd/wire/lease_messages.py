@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costd.domain.errors import Invalid
-from costd.domain.lease import MAX_ITEMS, LeaseAnswer, LeaseRequest, Report, Return, Slice, Want
+from costd.domain.lease import MAX_ITEMS, MAX_PENDING, LeaseAnswer, LeaseRequest, Report, Return, Slice, Want
 from costd.domain.usage import MAX_TEXT
 from costd.domain.window_key import WindowKey
 from costd.v1 import lease_pb2 as pb
@@ -60,11 +60,13 @@ def read_request(message: pb.LeaseRequest) -> LeaseRequest:
     for field in ("wants", "returns"):
         if len(getattr(message, field)) > MAX_ITEMS:
             raise Invalid(field, f"must be at most {MAX_ITEMS}")
+    if len(message.pending) > MAX_PENDING:
+        raise Invalid("pending", f"must be at most {MAX_PENDING}")
     return LeaseRequest(
         epoch=message.epoch,
         incarnation=message.incarnation,
         confirmed=message.confirmed,
-        pending=message.pending,
+        pending=tuple(message.pending),
         hub_epoch=message.hub_epoch,
         last_seq=message.last_seq,
         acknowledged=message.acknowledged,

@@ -114,7 +114,7 @@ CREATE TABLE lease_state (
   epoch BLOB NOT NULL,                  -- of its own sequence, that the rest speaks of
   hub_epoch BLOB NOT NULL,              -- of the hub that answered last; empty: none
   confirmed BLOB NOT NULL,              -- the incarnation that was confirmed last; empty: none
-  pending BLOB NOT NULL                 -- the one that was asked for last
+  pending BLOB NOT NULL                 -- those that were asked for since, 16 bytes each
 ) STRICT;
 
 -- At a hub: which process of a source may use its slices, and under which epoch of the hub the source has told of them.
