@@ -16,12 +16,12 @@ from pathlib import Path
 
 import openai
 import pytest
-from fake_provider import FakeProvider
 
 import costd_client
 import harness
 from budget_calls import Cents, cents, set_budget, standing
 from costd_client.v1 import usage_pb2
+from fake_provider import FakeProvider
 from harness import Daemon, until
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"

@@ -9,32 +9,13 @@ from typing import Any
 
 import anthropic
 import pytest
-from fake_provider import ANSWER, PROMPT, FakeProvider
-from wrapping import Use, check, new_user, records_of, same
 
 import costd_client
+from anthropic_uses import CACHED, MESSAGE, MODEL, USES
 from costd_client import AsyncTracker, Tracker
+from fake_provider import ANSWER, PROMPT, FakeProvider
 from harness import Daemon
-
-MODEL = "claude-opus-5"
-MESSAGE = {"model": MODEL, "max_tokens": 500, "messages": [{"role": "user", "content": PROMPT}]}
-TOOL = {"name": "weather", "description": PROMPT, "input_schema": {"type": "object", "properties": {}}}
-CACHED = {"cached": 300, "written": 41}
-
-USES = {
-    "message": Use("messages.create", MESSAGE, wish=CACHED),
-    "message with a tool": Use("messages.create", MESSAGE | {"tools": [TOOL]}, wish={"tool_call": True}),
-    "message with searches": Use("messages.create", MESSAGE, wish={"searches": 3}),
-    "message at another speed": Use("messages.create", MESSAGE, wish={"speed": "fast"}),
-    "message at another tier": Use("messages.create", MESSAGE, wish={"tier": "batch"}),
-    "beta message": Use("beta.messages.create", MESSAGE | {"betas": ["some-beta"]}, wish=CACHED),
-    "streamed": Use("messages.create", MESSAGE | {"stream": True}, "events", CACHED | {"searches": 1}),
-    "streamed with a tool": Use(
-        "messages.create", MESSAGE | {"stream": True, "tools": [TOOL]}, "events", {"tool_call": True}
-    ),
-    "stream helper": Use("messages.stream", MESSAGE, "get_final_message", CACHED | {"speed": "fast"}),
-    "beta stream helper": Use("beta.messages.stream", MESSAGE, "get_final_message", CACHED),
-}
+from wrapping import Use, check, new_user, records_of, same
 
 
 @pytest.fixture(scope="module")

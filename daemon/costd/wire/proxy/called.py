@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,6 +140,26 @@ def read_metadata(text: bytes | None) -> Metadata | None:
 
 def _reason(error: BaseException) -> str:
     return str(error).partition(" - at ")[0][:200].lower() or "is no JSON object"
+
+
+#: Fields of a form that say what it costs, as SDKs write them; values of a line.
+_FIELD = re.compile(
+    rb'name="(model|stream|n|size|quality|response_format|user)"\r\n\r\n([^\r\n]{0,256})\r\n', re.IGNORECASE
+)
+
+
+def form_fields(begun: bytes) -> dict[str, Any]:
+    """What the beginning of a multipart form says, as a JSON body would."""
+    said: dict[str, Any] = {}
+    for name, value in _FIELD.findall(begun):
+        text = value.decode("utf-8", "replace")
+        if name == b"stream":
+            said["stream"] = text.lower() == "true"
+        elif name == b"n":
+            said["n"] = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 1
+        else:
+            said[name.decode()] = text
+    return said
 
 
 def _user_of(said: Mapping[str, Any]) -> str:

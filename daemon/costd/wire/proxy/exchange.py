@@ -20,7 +20,7 @@ from costd.domain.proxied.body_edit import edit, must_ask_for_usage
 from costd.domain.proxied.readers import Reader
 from costd.domain.proxied.routes import Kind
 from costd.domain.proxied.sandbox import answer as sandbox_answer
-from costd.wire.proxy.called import Called, read_metadata
+from costd.wire.proxy.called import Called, form_fields, read_metadata
 from costd.wire.proxy.headers import backward
 from costd.wire.proxy.ledger_link import LedgerLink
 from costd.wire.proxy.upstreams import UpstreamFailed, Upstreams
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _JSON = "json"
 #: How often it is looked whether a caller that gets nothing is still there.
 _LOOK_S = 1.0
+#: How much of a form is looked at for the model that it is for, before it is sent on.
+_FORM_BYTES = 64 * 1024
 _READ_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _log = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ class Exchange:
         kind = request.headers.get(hdrs.CONTENT_TYPE, "").lower()
         is_read = called.route.kind in {Kind.METERED, Kind.UNKNOWN} and (_JSON in kind or not kind)
         if not is_read and not called.is_sandbox:
-            return self._upload()
+            return await self._upload()
         raw = await bodies.read_raw(request, self._body_bytes)
         packed = request.headers.get(hdrs.CONTENT_ENCODING, "")
         plain = Unpacker(packed, self._body_bytes).feed(raw) if packed else raw
@@ -142,18 +144,29 @@ class Exchange:
         called.headers.popall(hdrs.CONTENT_ENCODING, None)
         return edited.body
 
-    def _upload(self) -> object:
-        length = self._request.headers.get(hdrs.CONTENT_LENGTH)
+    async def _upload(self) -> object:
+        """A body that streams through; of a form, what its first fields say is known before."""
+        request = self._request
+        length = request.headers.get(hdrs.CONTENT_LENGTH)
         if length is not None:
             self._called.headers[hdrs.CONTENT_LENGTH] = length
-        return self._pieces()
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        request = self._request
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        async for chunk in request.content.iter_any():
+        begun = b""
+        if "multipart/form-data" in request.headers.get(hdrs.CONTENT_TYPE, "").lower():
+            while len(begun) < _FORM_BYTES and b'name="model"' not in begun:
+                chunk = await request.content.readany()
+                if not chunk:
+                    break
+                begun += chunk
+            self._called.said = form_fields(begun)
+        return self._pieces(begun)
+
+    async def _pieces(self, begun: bytes) -> AsyncIterator[bytes]:
+        if begun:
+            yield begun
+        async for chunk in self._request.content.iter_any():
             yield chunk
 
     async def _ask_budgets(self) -> None:

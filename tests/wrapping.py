@@ -14,9 +14,9 @@ from typing import Any
 
 import genai_prices
 import grpc
-from fake_provider import Sale
 
 from costd.v1 import query_pb2, query_pb2_grpc, usage_pb2, usage_pb2_grpc
+from fake_provider import Sale
 from harness import Daemon
 from rpc_calls import TIMEOUT_S, bearer, channel_to
 

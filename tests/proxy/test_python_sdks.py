@@ -1,0 +1,327 @@
+"""The providers' real SDKs through costd: typed results as without it, and what was sold is recorded to the token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx
+import httpx2
+import openai
+import pytest
+
+import anthropic_uses
+import harness
+import openai_uses
+from costd.v1 import query_pb2, query_pb2_grpc
+from fake_provider import ANSWER, PROMPT, FakeProvider
+from harness import Daemon, costd
+from rpc_calls import TIMEOUT_S, bearer, channel_to
+from wrapping import Use, check, same
+
+KEY = "sk-the-providers-own-key"
+CHAT = openai_uses.CHAT
+MESSAGE = anthropic_uses.MESSAGE
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeProvider]:
+    """Both providers, for this module."""
+    with FakeProvider().serving() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def proxied(provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon between."""
+    flags = [f"openai={provider.openai_url}", f"anthropic={provider.anthropic_url}/v1", "gone=http://127.0.0.1:9/v1"]
+    folder = tmp_path_factory.mktemp("proxied") / "data"
+    daemon = harness.start(folder, *[part for flag in flags for part in ("--upstream", flag)])
+    yield daemon
+    daemon.kill()
+
+
+def base(daemon: Daemon, upstream: str) -> str:
+    return f"{str(daemon.client.base_url).rstrip('/')}/api/proxy/v1/{upstream}"
+
+
+def openai_at(daemon: Daemon, **options: Any) -> openai.OpenAI:
+    """The SDK with another base URL and key, and nothing else."""
+    options = {"max_retries": 0, "base_url": base(daemon, "openai"), "api_key": daemon.admin_key} | options
+    return openai.OpenAI(default_headers={"X-Provider-Key": KEY}, **options)
+
+
+def anthropic_at(daemon: Daemon, **options: Any) -> anthropic.Anthropic:
+    """The same for Anthropic's."""
+    options = {"max_retries": 0, "base_url": base(daemon, "anthropic")} | options
+    headers = {"Authorization": f"Bearer {daemon.admin_key}", "X-Provider-Key": KEY}
+    return anthropic.Anthropic(api_key="sk-ant-unused", default_headers=headers, **options)
+
+
+def records(daemon: Daemon) -> list[Any]:
+    """All records, oldest first."""
+    with channel_to(daemon.grpc) as channel:
+        stub = query_pb2_grpc.QueryServiceStub(channel)
+        request = query_pb2.ListEventsRequest(limit=1000)
+        return list(reversed(stub.ListEvents(request, metadata=bearer(daemon.admin_key), timeout=TIMEOUT_S).events))
+
+
+def newest(daemon: Daemon, before: int, count: int = 1) -> list[Any]:
+    """The records after so many, once there are `count` of them."""
+    harness.until(lambda: len(records(daemon)) >= before + count, "the record", 10)
+    return records(daemon)[before:]
+
+
+def the_record(daemon: Daemon, before: int) -> Any:
+    (record,) = newest(daemon, before)
+    return record
+
+
+def ask(client: Any, **changes: Any) -> Any:
+    """One call, whichever SDK it is."""
+    if isinstance(client, openai.OpenAI):
+        return client.chat.completions.create(**(CHAT | changes))
+    return client.messages.create(**(MESSAGE | changes))
+
+
+def made(daemon: Daemon) -> int:
+    return len(records(daemon))
+
+
+_OPENAI = openai_uses.USES
+
+
+def openai_context(sale: Any) -> dict[str, str]:
+    return {"service_tier": sale.tier} if sale.tier else {}
+
+
+@pytest.mark.parametrize("name", _OPENAI)
+def test_openai_in_python(name: str, proxied: Daemon, provider: FakeProvider) -> None:
+    use: Use = _OPENAI[name]
+    before = made(proxied)
+    provider.next(number=7, **use.wish)
+    with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as plain:
+        expected = use.run(plain)
+    provider.next(number=7, **use.wish)
+    with openai_at(proxied) as client:
+        assert same(use.run(client), expected)
+    check(
+        the_record(proxied, before),
+        provider.last,
+        use.arguments["model"],
+        provider="openai",
+        context=openai_context(provider.last),
+    )
+    path, body, headers = provider.requests[-1]
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert "X-Provider-Key" not in headers
+    assert body.get("stream_options", {}).get("include_usage", True) is True
+    assert path == provider.requests[-2][0]
+
+
+@pytest.mark.parametrize("name", anthropic_uses.USES)
+def test_anthropic_in_python(name: str, proxied: Daemon, provider: FakeProvider) -> None:
+    use = anthropic_uses.USES[name]
+    before = made(proxied)
+    provider.next(number=7, **use.wish)
+    with anthropic.Anthropic(api_key=KEY, base_url=provider.anthropic_url) as plain:
+        expected = use.run(plain)
+    provider.next(number=7, **use.wish)
+    with anthropic_at(proxied) as client:
+        assert same(use.run(client), expected)
+    context = {"processing": "batch"} if use.wish.get("tier") == "batch" else {}
+    context |= {"speed": "fast"} if use.wish.get("speed") else {}
+    check(the_record(proxied, before), provider.last, anthropic_uses.MODEL, provider="anthropic", context=context)
+    headers = provider.requests[-1][2]
+    assert headers["x-api-key"] == KEY
+    assert "Authorization" not in headers
+    assert headers["anthropic-version"] == provider.requests[-2][2]["anthropic-version"]
+
+
+@pytest.mark.parametrize("name", ["chat", "chat streamed", "response streamed"])
+def test_openai_on_asyncio(name: str, proxied: Daemon, provider: FakeProvider) -> None:
+    use, before = _OPENAI[name], made(proxied)
+
+    async def run() -> tuple[Any, Any]:
+        provider.next(number=8, **use.wish)
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=provider.openai_url) as plain:
+            expected = await use.run_async(plain)
+        provider.next(number=8, **use.wish)
+        headers = {"X-Provider-Key": KEY}
+        async with openai.AsyncOpenAI(
+            api_key=proxied.admin_key, base_url=base(proxied, "openai"), default_headers=headers
+        ) as client:
+            return await use.run_async(client), expected
+
+    got, expected = asyncio.run(run())
+    assert same(got, expected)
+    check(
+        the_record(proxied, before),
+        provider.last,
+        use.arguments["model"],
+        provider="openai",
+        context=openai_context(provider.last),
+    )
+
+
+@pytest.mark.parametrize("form", ["whole", "streamed"])
+def test_compressed_answers_pass_as_they_came(form: str, proxied: Daemon, provider: FakeProvider) -> None:
+    """Whatever the SDK asks for; the usage is read all the same."""
+    before = made(proxied)
+    provider.next(compressed=True)
+    arguments = {**MESSAGE, **({"stream": True} if form == "streamed" else {})}
+    with anthropic_at(proxied) as client:
+        answer = client.messages.with_raw_response.create(**arguments)
+        assert answer.headers["content-encoding"] == "gzip"
+        if form == "streamed":
+            assert len(list(answer.parse())) > 5
+    record = the_record(proxied, before)
+    assert int(record.units["output_tokens"]) == provider.last.units["output_tokens"]
+
+
+def test_what_is_said_to_costd_is_taken_out_and_recorded(proxied: Daemon, provider: FakeProvider) -> None:
+    before = made(proxied)
+    said = {"prompt_key": "summary", "feature_tags": ["b", "a"], "version": 2}
+    with openai_at(proxied) as client:
+        client.chat.completions.create(**CHAT, extra_body={"_aipromptcost": said})
+    assert "_aipromptcost" not in provider.requests[-1][1]
+    said_of = the_record(proxied, before).dimensions
+    assert (said_of["prompt_key"], said_of["prompt_version"], said_of["tags"]) == ("summary", "2", "a,b")
+    with openai_at(proxied) as client, pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**CHAT, extra_body={"_aipromptcost": {"version": []}})
+    assert "_aipromptcost" in str(refused.value)
+
+
+ERRORS = {400: "BadRequestError", 401: "AuthenticationError", 429: "RateLimitError", 500: "InternalServerError"}
+
+
+@pytest.mark.parametrize("status", ERRORS)
+@pytest.mark.parametrize("make", [openai_at, anthropic_at])
+def test_errors_of_the_provider_are_the_sdks_own(
+    status: int, make: Callable[..., Any], proxied: Daemon, provider: FakeProvider
+) -> None:
+    before = made(proxied)
+    provider.next(failures=[status], failure_headers={"retry-after": "7", "x-odd": "kept"})
+    module = openai if make is openai_at else anthropic
+    with make(proxied) as client, pytest.raises(getattr(module, ERRORS[status])) as raised:
+        ask(client)
+    assert raised.value.response.headers["x-odd"] == "kept"
+    record = the_record(proxied, before)
+    assert (record.status, dict(record.units), record.dimensions["status"]) == (str(status), {}, "error")
+
+
+def test_costds_own_errors_are_the_sdks_too(proxied: Daemon) -> None:
+    with openai_at(proxied, api_key="wrong") as client, pytest.raises(openai.AuthenticationError):
+        client.models.list()
+    with (
+        openai_at(proxied, base_url=base(proxied, "gone")) as client,
+        pytest.raises(openai.InternalServerError) as gone,
+    ):
+        client.chat.completions.create(**CHAT)
+    assert gone.value.status_code == 502
+    with anthropic_at(proxied, base_url=base(proxied, "nowhere")) as client, pytest.raises(anthropic.NotFoundError):
+        client.messages.create(**MESSAGE)
+    bare = openai.OpenAI(api_key=proxied.admin_key, base_url=base(proxied, "openai"), max_retries=0)
+    with bare as client, pytest.raises(openai.AuthenticationError) as missing:
+        client.chat.completions.create(**CHAT)
+    assert "X-Provider-Key" in str(missing.value)
+    keys = {"Authorization": f"Bearer {proxied.admin_key}", "X-Provider-Key": KEY}
+    for path in ("openai/%2e%2e/x", "openai/a%252e%252e/..%2fx", "openai//evil.example/x", "openai/a%5c..%5cb"):
+        assert httpx.post(f"{base(proxied, '')}{path}", headers=keys).status_code in {400, 404}
+
+
+@pytest.mark.parametrize("make", [openai_at, anthropic_at])
+def test_a_budget_that_is_used_up_is_a_rate_limit_error_without_retries(
+    make: Callable[..., Any], proxied: Daemon, provider: FakeProvider
+) -> None:
+    name, model = ("b-openai", "gpt-4.1") if make is openai_at else ("b-anthropic", "claude-opus-4-1")
+    folder = ["--data-dir", str(proxied.data_dir)]
+    assert costd("budgets", "set", name, "--scope", f"model={model}", "--amount", "0.000001", *folder).returncode == 0
+    asked, before = len(provider.requests), made(proxied)
+    module = openai if make is openai_at else anthropic
+    with make(proxied, max_retries=3) as client, pytest.raises(module.RateLimitError) as refused:
+        ask(client, model=model)
+    said = refused.value.response.json()
+    assert (said["code"], said["deny_reason"], said["budget"]["name"]) == ("BUDGET_EXCEEDED", "budget_exceeded", name)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert (len(provider.requests), made(proxied)) == (asked, before)
+    shown = costd("budgets", "show", name, *folder).stdout
+    assert "held             $0, of which $0 reserved here" in shown
+    assert costd("budgets", "remove", name, *folder).returncode == 0
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_sandbox_answers_in_the_providers_form(streams: bool, proxied: Daemon, provider: FakeProvider) -> None:
+    asked, before = len(provider.requests), made(proxied)
+    sandbox = {"X-Sandbox": "true"}
+    with openai_at(proxied) as client:
+        chat = client.chat.completions.create(**CHAT, stream=streams, extra_headers=sandbox)
+        texts = [one.choices[0].delta.content or "" for one in chat] if streams else [chat.choices[0].message.content]
+    with anthropic_at(proxied) as client:
+        message = client.messages.create(**MESSAGE, stream=streams, extra_headers=sandbox)
+        kinds = [one.type for one in message] if streams else [message.content[0].text]
+    assert "sandbox" in "".join(texts)
+    assert kinds
+    records = newest(proxied, before, 2)
+    assert [(one.status, dict(one.units), one.cost_nano_usd) for one in records] == [("sandbox", {}, 0)] * 2
+    assert len(provider.requests) == asked
+
+
+def test_a_caller_that_leaves_is_billed_for_all_of_it(proxied: Daemon, provider: FakeProvider) -> None:
+    before = made(proxied)
+    provider.next(wait_after=4)
+    with openai_at(proxied) as client:
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        next(iter(stream))
+        stream.close()
+    provider.go_on.set()
+    record = the_record(proxied, before)
+    assert record.status == "success"
+    assert int(record.units["output_tokens"]) == provider.last.units["output_tokens"]
+
+
+@pytest.mark.parametrize("make", [openai_at, anthropic_at])
+def test_an_upstream_that_dies_is_recorded_with_what_was_delivered(
+    make: Callable[..., Any], proxied: Daemon, provider: FakeProvider
+) -> None:
+    before = made(proxied)
+    provider.next(cut_after=10)
+    module = openai if make is openai_at else anthropic
+    with make(proxied) as client, pytest.raises((httpx.HTTPError, httpx2.HTTPError, module.APIError)):
+        list(ask(client, stream=True))
+    record = the_record(proxied, before)
+    assert (record.status, record.dimensions["status"]) == ("incomplete", "incomplete")
+    assert int(record.units["output_tokens"]) > 0
+    assert int(record.units["input_tokens"]) > 0
+    assert record.cost_nano_usd > 0
+
+
+def test_what_costs_nothing_passes_and_is_not_recorded(proxied: Daemon, provider: FakeProvider) -> None:
+    before = made(proxied)
+    with anthropic_at(proxied) as client:
+        counted = {name: value for name, value in MESSAGE.items() if name != "max_tokens"}
+        assert client.messages.count_tokens(**counted).input_tokens == 2_095
+    with openai_at(proxied) as client:
+        client.moderations.create(input=PROMPT)
+    assert made(proxied) == before
+
+
+def test_speech_is_paid_for_by_its_text_and_passes_byte_for_byte(proxied: Daemon, provider: FakeProvider) -> None:
+    before = made(proxied)
+    with openai_at(proxied) as client:
+        sound = client.audio.speech.create(model="tts-1", voice="alloy", input=PROMPT).content
+    assert sound == b"\x00\x01sound" * 100
+    assert dict(the_record(proxied, before).units) == {"input_characters": str(len(PROMPT))}
+
+
+def test_no_key_and_no_prompt_is_kept_anywhere(proxied: Daemon) -> None:
+    """After everything above."""
+    metrics = proxied.client.get("/metrics").text
+    data = b"".join(path.read_bytes() for path in Path(proxied.data_dir).iterdir() if path.is_file())
+    for secret in (KEY, PROMPT, ANSWER):
+        assert secret not in proxied.log
+        assert secret not in metrics
+        assert secret.encode() not in data
