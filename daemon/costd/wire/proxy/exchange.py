@@ -155,12 +155,11 @@ class Exchange:
             request.writer.output_size = 0
         begun = b""
         if "multipart/form-data" in request.headers.get(hdrs.CONTENT_TYPE, "").lower():
-            while len(begun) < _FORM_BYTES and b'name="model"' not in begun:
-                chunk = await request.content.readany()
-                if not chunk:
-                    break
+            said = form_fields(begun)
+            while len(begun) < _FORM_BYTES and "model" not in said and (chunk := await request.content.readany()):
                 begun += chunk
-            self._called.said = form_fields(begun)
+                said = form_fields(begun)
+            self._called.said = said
         return self._pieces(begun)
 
     async def _pieces(self, begun: bytes) -> AsyncIterator[bytes]:
