@@ -1,0 +1,103 @@
+"""The providers' Node packages through costd: they return the same as without it, and what was sold is recorded.
+
+The packages are installed once into a folder outside the checkout, by name and version, from npm's registry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness
+from fake_provider import FakeProvider
+from harness import Daemon
+
+HERE = Path(__file__).parent / "node"
+INSTALLED = Path(tempfile.gettempdir()) / f"costd-node-sdks-{os.getuid()}"
+
+pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="needs node and npm")
+
+
+@pytest.fixture(scope="module")
+def packages() -> Path:
+    """A folder with the packages and the script."""
+    INSTALLED.mkdir(mode=0o700, exist_ok=True)
+    for name in ("package.json", "calls.mjs"):
+        shutil.copy(HERE / name, INSTALLED / name)
+    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
+    held = {name: INSTALLED / "node_modules" / name / "package.json" for name in wanted}
+    if any(not path.exists() or json.loads(path.read_text())["version"] != wanted[name] for name, path in held.items()):
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+        done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=240, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"npm's registry is out of reach: {done.stderr[-200:]}")
+    return INSTALLED
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeProvider]:
+    """Both providers, for this module."""
+    with FakeProvider().serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def proxied(provider: FakeProvider, tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon between."""
+    flags = ("--upstream", f"openai={provider.openai_url}", "--upstream", f"anthropic={provider.anthropic_url}/v1")
+    daemon = harness.start(tmp_path / "data", *flags)
+    yield daemon
+    daemon.kill()
+
+
+def run(packages: Path, openai_url: str, anthropic_url: str, key: str, headers: dict[str, str]) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "OPENAI_URL": openai_url,
+        "ANTHROPIC_URL": anthropic_url,
+        "OPENAI_KEY": key,
+        "HEADERS": json.dumps(headers),
+    }
+    command = ["node", "calls.mjs"]
+    done = subprocess.run(
+        command, cwd=packages, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
+
+
+def without_counts(results: dict[str, Any]) -> str:
+    """What must be the same of two runs, whose counts differ as the fake sells something else each time."""
+    text = json.dumps(results, sort_keys=True)
+    for digit in "0123456789":
+        text = text.replace(digit, "")
+    return text
+
+
+def test_node_sdks_get_the_same_and_what_was_sold_is_recorded(
+    packages: Path, provider: FakeProvider, proxied: Daemon
+) -> None:
+    expected = run(packages, provider.openai_url, provider.anthropic_url, "sk-provider", {})
+    before = len(provider.sold)
+    base = f"{str(proxied.client.base_url).rstrip('/')}/api/proxy/v1"
+    headers = {"Authorization": f"Bearer {proxied.admin_key}", "X-Provider-Key": "sk-provider"}
+    results = run(packages, f"{base}/openai", f"{base}/anthropic", proxied.admin_key, headers)
+    assert without_counts(results) == without_counts(expected)
+    sold = provider.sold[before:]
+    assert len(sold) == 8
+    harness.until(lambda: proxied.query("SELECT count(*) FROM event")[0][0] == 8, "the records", 10)
+    recorded = proxied.query(
+        "SELECT s.endpoint, e.input_tokens, e.output_tokens FROM event e JOIN series s ON s.id = e.series_id"
+    )
+    wanted = [(sale.endpoint, sale.units["input_tokens"], sale.units.get("output_tokens", 0)) for sale in sold]
+    assert sorted(recorded) == sorted(wanted)
+    assert provider.requests[-1][2]["x-api-key"] == "sk-provider"
