@@ -31,7 +31,8 @@ class Upstream(NamedTuple):
     `base_url` has the `/v1` in it, and no slash at its end. `provider` is the id in the price list ("" where callers'
     models are looked up by themselves). `key_file` holds a key that callers then need not have. Times are in seconds:
     for the connection, for the beginning of the answer, and between two pieces of it. `include_usage`: whether the
-    usage of OpenAI's streams is asked for; a few servers refuse to be asked.
+    usage of OpenAI's streams is asked for; a few servers refuse to be asked. `ca` are the authorities (PEM) that vouch
+    for a server of one's own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Upstream(NamedTuple):
     answer_s: float = 600.0
     idle_s: float = 300.0
     include_usage: bool = True
+    ca: Path | None = None
 
 
 DEFAULTS = {
@@ -67,7 +69,7 @@ class Upstreams:
         return (
             "must be NAME=BASE_URL, the base with its /v1 (https://api.openai.com/v1); in a file a table "
             "[proxy.upstreams.NAME] with base_url, and where wanted dialect (openai, anthropic), provider, key_file, "
-            "connect_s, answer_s, idle_s, include_usage"
+            "connect_s, answer_s, idle_s, include_usage, ca"
         )
 
     def read(self, raw: object, *, is_text: bool) -> tuple[Upstream, ...]:
@@ -117,6 +119,7 @@ def _upstream(name: str, said: object) -> Upstream:
         _seconds(members.get("answer_s", _TIMES.answer_s)),
         _seconds(members.get("idle_s", _TIMES.idle_s)),
         members.get("include_usage", True) is True,
+        None if members.get("ca") is None else read_path(members["ca"]),
     )
 
 

@@ -147,3 +147,20 @@ def test_prompts_are_there_from_their_first_use_and_compared_by_version(proxied:
     assert rows == [(1, 2, 5, 2.5), (2, 1, 2.5, 2.5)]
     refused = proxied.client.get("/api/aggregations/version-comparison")
     assert (refused.status_code, refused.json()["details"]["field"]) == (400, "prompt_key")
+
+
+def test_what_a_slug_is_told_and_whose_user_it_is(proxied: Daemon, provider: Upstream) -> None:
+    """The limits stand in every answer; a session that a client names behind its user is no user of its own."""
+    proxied.client.post("/api/proxy-endpoints", json={"name": "claude"})
+    url = f"{str(proxied.client.base_url).rstrip('/')}/proxy/claude/v1/messages"
+    for session in ("1", "2"):
+        body = {"model": "claude-sonnet-4-20250514", "max_tokens": 5, "messages": [], "metadata": {}}
+        body["metadata"] = {"user_id": f"user_a_account_b_session_{session}"}
+        answer = httpx.post(url, json=body, headers={"x-api-key": "k"})
+    assert (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]) == ("5", "3")
+    harness.until(lambda: proxied.query("SELECT count(*) FROM event")[0][0] == 2, "the records")
+    assert proxied.query("SELECT DISTINCT user FROM series") == [("user_a_account_b",)]
+    bomb = httpx.post(
+        url, content=b"x", headers={"x-api-key": "k", "content-encoding": "br", "content-type": "application/json"}
+    )
+    assert (bomb.status_code, bomb.json()["details"]["field"]) == (400, "Content-Encoding")

@@ -24,6 +24,8 @@ SOURCE_APP = "proxy"
 #: The model of a call that names none: it is refused by the provider, but it was made.
 NO_MODEL = "unknown"
 _MAX_TAGS = 32
+#: Claude Code says the session behind the user: a user of its own for each would say nothing.
+_SESSION = "_session_"
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class Called:
     #: The proxy endpoint it came by, if any.
     endpoint: ProxyEndpoint | None = None
     is_sandbox: bool = False
+    #: Headers of the answer that are costd's own.
+    own_headers: Mapping[str, str] = field(default_factory=dict)
     #: The status of the upstream's answer, once it is there.
     answered: int = 0
     #: The body, parsed; {} where it is no JSON object.
@@ -166,6 +170,8 @@ def _user_of(said: Mapping[str, Any]) -> str:
     """The end user, under the providers' own names for it."""
     metadata = said.get("metadata")
     named = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if isinstance(named, str):
+        named = named.partition(_SESSION)[0]
     for value in (said.get("safety_identifier"), said.get("user"), named):
         if isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable():
             return value

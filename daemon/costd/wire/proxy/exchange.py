@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 from aiohttp import hdrs, web
 
+from costd.domain.errors import Invalid, TooLarge
 from costd.domain.proxied.body_edit import edit, must_ask_for_usage
 from costd.domain.proxied.readers import Reader
 from costd.domain.proxied.routes import Kind
@@ -125,7 +126,7 @@ class Exchange:
             return await self._upload()
         raw = await bodies.read_raw(request, self._body_bytes)
         packed = request.headers.get(hdrs.CONTENT_ENCODING, "")
-        plain = Unpacker(packed, self._body_bytes).feed(raw) if packed else raw
+        plain = _unpacked(raw, packed, self._body_bytes) if packed else raw
         called.said = _parsed(plain)
         if called.kept is not None:
             called.kept.sent(plain)
@@ -180,7 +181,8 @@ class Exchange:
         called = self._called
         ident = called.request_id.replace("-", "")
         answer = sandbox_answer(called.route.endpoint, dict(called.said), ident, self._clock.now_ms() // 1000)
-        self._ledger.sandbox(called)
+        if called.route.is_paid:
+            self._ledger.sandbox(called)
         self._out = out = web.StreamResponse(headers={hdrs.CONTENT_TYPE: answer.content_type})
         out.headers["X-Request-Id"] = called.request_id
         await out.prepare(self._request)
@@ -225,6 +227,7 @@ class Exchange:
         if hides:
             headers.popall(hdrs.CONTENT_LENGTH, None)
         headers["X-Costd-Request-Id"] = self._called.request_id
+        headers.update(self._called.own_headers)
         self._out = out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         try:
             await out.prepare(self._request)
@@ -321,6 +324,16 @@ class Exchange:
         called = self._called
         self._metrics.requests.add((*called.labels, str(status)), 1)
         self._metrics.total.observe(called.labels, self._clock.monotonic_s() - called.began_s)
+
+
+def _unpacked(raw: bytes, packed: str, most_bytes: int) -> bytes:
+    unpacker = Unpacker(packed, most_bytes)
+    plain = unpacker.feed(raw)
+    if unpacker.is_too_long:
+        raise TooLarge(f"the body unpacks to more than {most_bytes} bytes (proxy.body_bytes)")
+    if not unpacker.is_sound:
+        raise Invalid("Content-Encoding", "must be gzip, deflate or zstd, and the body packed by it")
+    return plain
 
 
 def _parsed(body: bytes) -> dict[str, object]:

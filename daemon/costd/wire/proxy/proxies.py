@@ -58,27 +58,26 @@ class Proxies:
 
     async def answer(self, request: web.BaseRequest, path: str, query: str, request_id: str) -> web.StreamResponse:
         """The answer to one call; never raises but for cancellation."""
-        began_s = self._services.clock.monotonic_s()
+        metrics = self._services.metrics.proxy
         speech = Speech.ANTHROPIC if ANTHROPIC in path or path.startswith(SLUG_PROXY) else Speech.OPENAI
-        upstream = ""
+        labels = ("", "")
         try:
-            called = self._called(request, path, query, began_s)
-            speech, upstream = called.speech, called.upstream.name
+            called = self._called(request, path, query, self._services.clock.monotonic_s())
+            speech, labels = called.speech, called.labels
             return await self._exchange(request, called)
         except Denied as denied:
-            return self._denied(denied, speech, request_id)
+            refused = self._denied(denied, speech, request_id)
         except UpstreamFailed as failed:
-            self._services.metrics.proxy.upstream_errors.add((upstream, failed.reason), 1)
-            return self._refused(Refusal(failed.status, failed.message), failed, speech, request, request_id)
+            metrics.upstream_errors.add((labels[0], failed.reason), 1)
+            refused = self._refused(Refusal(failed.status, failed.message), failed, speech, request, request_id)
         except CostdError as error:
-            return self._refused(refusal_of(error), error, speech, request, request_id)
+            refused = self._refused(refusal_of(error), error, speech, request, request_id)
         except Exception as error:
-            _log.error(
-                "a proxied call failed unexpectedly",
-                exc_info=error,
-                extra={"request_id": request_id, "upstream": upstream},
-            )
-            return self._refused(refusal_of(error), error, speech, request, request_id)
+            said = {"request_id": request_id, "upstream": labels[0]}
+            _log.error("a proxied call failed unexpectedly", exc_info=error, extra=said)
+            refused = self._refused(refusal_of(error), error, speech, request, request_id)
+        metrics.requests.add((*labels, str(refused.status)), 1)
+        return refused
 
     async def _exchange(self, request: web.BaseRequest, called: Called) -> web.StreamResponse:
         in_flight, name = self._services.metrics.proxy.in_flight, called.upstream.name
@@ -110,6 +109,8 @@ class Proxies:
     def _by_key(self, request: web.BaseRequest, name: str, rest: str, query: str, began_s: float) -> Called:
         headers = request.headers
         token, spare = _platform_key(headers)
+        if not self._services.config.auth:
+            token, spare = None, spare or token  # costd wants no key: what is there is the provider's
         caller = self._services.access.authenticate(token)
         caller.require("ingest")
         upstream = self._upstreams.find(name)
@@ -146,7 +147,7 @@ class Proxies:
         upstream = self._upstreams.find(ANTHROPIC)
         assert upstream is not None, "it is there by itself"
         clean, route = _routed(request.method, rest)
-        self._limits.take(slug, is_count=route.endpoint == "count_tokens")
+        told = self._limits.take(slug, is_count=route.endpoint == "count_tokens")
         onwards = onward_from_slug(request.headers)
         onwards.setdefault("anthropic-version", ANTHROPIC_VERSION)
         return Called(
@@ -161,6 +162,7 @@ class Proxies:
             request_id=new_request_id(self._services.clock.now_ms()),
             began_s=began_s,
             endpoint=endpoint,
+            own_headers=told,
             kept=KeptBodies(endpoint.body_bytes) if endpoint.store_bodies and route.is_paid else None,
         )
 

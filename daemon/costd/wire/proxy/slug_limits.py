@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import ceil
 
 from costd.clock import Clock
 from costd.domain.errors import RateLimited
@@ -20,8 +21,8 @@ class SlugLimits:
         self._limits = {False: requests, True: counts}
         self._seen: dict[tuple[str, bool], deque[float]] = {}
 
-    def take(self, slug: str, *, is_count: bool) -> None:
-        """Count a call; raises RateLimited."""
+    def take(self, slug: str, *, is_count: bool) -> dict[str, str]:
+        """Count a call; the headers that tell of it. Raises RateLimited."""
         limit, now_s = self._limits[is_count], self._clock.monotonic_s()
         if len(self._seen) > _MAX_SLUGS:
             self._seen.clear()
@@ -32,3 +33,8 @@ class SlugLimits:
             wait_s = seen[0] + WINDOW_S - now_s
             raise RateLimited(f"this proxy endpoint may be called {limit} times a minute", retry_after_s=wait_s)
         seen.append(now_s)
+        return {
+            "X-RateLimit-Limit": str(limit),
+            "X-RateLimit-Remaining": str(limit - len(seen)),
+            "X-RateLimit-Reset": str(self._clock.now_ms() // 1000 + ceil(seen[0] + WINDOW_S - now_s)),
+        }

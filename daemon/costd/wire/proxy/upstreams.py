@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import aiohttp
@@ -79,7 +80,7 @@ class Upstreams:
         session = self._sessions.get(upstream.name)
         if session is None:
             session = self._sessions[upstream.name] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=_trust(upstream)),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=upstream.connect_s),
                 auto_decompress=False,
                 trust_env=False,
@@ -95,6 +96,15 @@ class Upstreams:
         """Close all connections."""
         for session in self._sessions.values():
             await session.close()
+
+
+def _trust(upstream: Upstream) -> ssl.SSLContext | bool:
+    if upstream.ca is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=upstream.ca)
+    except (OSError, ssl.SSLError):
+        raise UpstreamFailed(502, "ca", f"the authorities of {upstream.name} cannot be read") from None
 
 
 def _words(error: BaseException) -> str:
