@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +54,28 @@ def proxied(provider: Upstream, tmp_path: Path) -> Iterator[Daemon]:
     daemon.kill()
 
 
-def clients(text: str, daemon: Daemon, names: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def clients(text: str, daemon: Daemon, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What the first Python of a page makes, of this daemon and with a key of it."""
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     assert DOOR in code
     code = code.replace(DOOR, daemon.http_url).replace("ct_live_…", daemon.key("my-service")).replace("…", "own")
     exec(compile(code, "docs", "exec"), names)
-    return names
+    try:
+        yield names
+    finally:
+        for name in {"client", "openai", "anthropic"} & names.keys():
+            names[name].close()
 
 
 def test_the_sdks_of_operations_go_by_costd(proxied: Daemon, provider: Upstream) -> None:
-    made = clients(OPERATIONS, proxied, {})
     asked: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
-    said = made["openai"].chat.completions.create(model="gpt-4o", **asked)
-    assert said.choices[0].message.content == "hello"
-    assert provider.requests[-1].headers["Authorization"] == "Bearer sk-own"
-    said = made["anthropic"].messages.create(model="claude-opus-4-5", **asked)
-    assert said.content[0].text == "hello"
+    with clients(OPERATIONS, proxied, {}) as made:
+        said = made["openai"].chat.completions.create(model="gpt-4o", **asked)
+        assert said.choices[0].message.content == "hello"
+        assert provider.requests[-1].headers["Authorization"] == "Bearer sk-own"
+        said = made["anthropic"].messages.create(model="claude-opus-4-5", **asked)
+        assert said.content[0].text == "hello"
     assert {name.lower(): value for name, value in provider.requests[-1].headers.items()}["x-api-key"] == "sk-ant-own"
     harness.until(lambda: len(proxied.client.get("/api/usage").json()["items"]) == 2, "both records", 5)
     items = proxied.client.get("/api/usage").json()["items"]
@@ -82,10 +88,9 @@ def test_the_sdks_of_operations_go_by_costd(proxied: Daemon, provider: Upstream)
 def test_the_readme_does_what_it_says(proxied: Daemon, provider: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
     openai = pytest.importorskip("openai")
-    made = clients(README, proxied, {"OpenAI": openai.OpenAI, "os": __import__("os")})
-    made["client"].chat.completions.create(
-        model="gpt-4o", messages=[{"role": "user", "content": "hi"}], extra_body={"_aipromptcost": {"prompt_key": "p"}}
-    )
+    asked: Any = {"messages": [{"role": "user", "content": "hi"}], "extra_body": {"_aipromptcost": {"prompt_key": "p"}}}
+    with clients(README, proxied, {"OpenAI": openai.OpenAI, "os": __import__("os")}) as made:
+        made["client"].chat.completions.create(model="gpt-4o", **asked)
     assert provider.requests[-1].headers["Authorization"] == "Bearer sk-mine"
     create, report = re.findall(r"^\$ costd (.*)$", README, re.MULTILINE)
     folder = ["--data-dir", str(proxied.data_dir)]
