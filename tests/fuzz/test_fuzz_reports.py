@@ -80,7 +80,9 @@ def test_odd_queries_are_never_a_failure(daemon: Daemon) -> None:
         elif response.status_code == 400:
             named = response.json()["details"]
             assert named is None or named["field"] in {*names, "provider", "id"}, (path, query, named)
-    single = {"/api/usage/{id}", "/api/prices/{id}", "/api/prices/match"}  # there is no such one
+    # There is no such one.
+    single = {"/api/usage/{id}", "/api/prices/{id}", "/api/prices/match", "/api/budgets/{id}"}
+    single.add("/api/budgets/{id}/history")
     assert answered | single == {route.path for route in REPORTS} | single
     assert " ERROR " not in daemon.log
     assert "Traceback" not in daemon.log
