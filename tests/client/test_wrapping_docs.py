@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from fake_provider import FakeProvider
-from wrapping import records_of
-
 from harness import Daemon, clean_env
+from wrapping import records_of
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
 
