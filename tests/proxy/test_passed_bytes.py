@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import anthropic
 import brotli
@@ -17,7 +18,7 @@ from aiohttp import web
 
 import harness
 from anthropic_uses import MODEL
-from harness import Daemon
+from harness import Daemon, costd
 from proxy_upstream import Upstream, upstream
 
 KEY = "sk-the-providers-own"
@@ -170,3 +171,31 @@ def test_an_upload_larger_than_any_body_that_is_read_streams_through(proxied: Da
     assert got.json()["bytes"] == 40 << 20
     assert provider.requests.pop().body == piece * 40
     assert sums(proxied) == before
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+def test_where_budgets_have_no_room_to_answer_a_call_is_made_or_refused_as_said(
+    on_failure: str, provider: Upstream, tmp_path: Path
+) -> None:
+    """One call holds the only reservation there is room for."""
+    room = ("--budgets-max-reservations", "1", "--proxy-on-failure", on_failure)
+    daemon = harness.start(tmp_path / "data", "--upstream", f"openai={provider.base}", *room)
+    amount = ("--scope", "model=gpt-4o-mini", "--amount", "100", "--data-dir", str(tmp_path / "data"))
+    assert costd("budgets", "set", "all", *amount).returncode == 0
+    asked = {
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "request_id": "first",
+        "user_external_id": "u",
+        "source_app": "a",
+    }
+    first = daemon.client.post("/v1/preflight", json={**asked, "estimated_units": {"input_tokens": 10}})
+    assert first.json()["allow"] is True, first.text
+    before = len(provider.requests)
+    got = httpx.post(url(daemon, "openai/chat/completions"), content=ODD, headers=headers(daemon), timeout=30)
+    if on_failure == "open":
+        assert (got.status_code, got.content) == (200, STREAM)
+    else:
+        assert (got.status_code, len(provider.requests)) == (503, before), got.text
+        assert got.json()["error"]["message"]
+    daemon.kill()
