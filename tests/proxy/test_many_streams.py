@@ -80,7 +80,8 @@ async def streams(daemon: Daemon, count: int, rounds: int, leave_every: int = 5)
 
 def run(provider: Upstream, folder: Path, count: int, rounds: int) -> None:
     daemon = harness.start(folder, "--upstream", f"openai={provider.base}")
-    assert costd("budgets", "set", "all", "--scope", "model=gpt-4o-mini", "--amount", "1000", "--data-dir", str(folder))
+    made = costd("budgets", "set", "all", "--scope", "model=gpt-4o-mini", "--amount", "1000", "--data-dir", str(folder))
+    assert made.returncode == 0, made.stderr
     files = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     ended = asyncio.run(streams(daemon, count, rounds))
     assert ended == count * rounds * 4 // 5
