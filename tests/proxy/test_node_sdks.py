@@ -35,7 +35,8 @@ def packages() -> Path:
     wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
     held = {name: INSTALLED / "node_modules" / name / "package.json" for name in wanted}
     if any(not path.exists() or json.loads(path.read_text())["version"] != wanted[name] for name, path in held.items()):
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+        patience = ["--fetch-retries=1", "--fetch-timeout=15000"]
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", *patience]
         done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=240, check=False)
         if done.returncode != 0:
             pytest.skip(f"npm's registry is out of reach: {done.stderr[-200:]}")
