@@ -31,6 +31,10 @@ _FIRST_AGAIN_S = 0.05
 _log = logging.getLogger(__name__)
 
 
+class _Unfit(Refused):
+    """A record that the ledger takes in no form: to offer it again is of no use."""
+
+
 class LedgerLink:
     """Asks budgets and records, for all proxied calls."""
 
@@ -158,7 +162,7 @@ class LedgerLink:
                     "a provider's usage does not fit and is recorded in part: %s", refusal.message,
                     extra={"upstream": called.upstream.name, "endpoint": called.route.endpoint},
                 )  # fmt: skip
-        raise Refused("a record of a proxied call fits in no form")
+        raise _Unfit("it fits in no form")
 
     async def _kept(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
         try:
@@ -190,7 +194,7 @@ class LedgerLink:
                 await self._offer(called, usage)
             except Conflict:
                 return
-            except Forbidden as error:
+            except (Forbidden, _Unfit) as error:
                 _log.error("a record of a proxied call cannot be kept: %s", error.message)
                 return
             except Refused as error:
