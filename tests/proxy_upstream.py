@@ -32,8 +32,8 @@ class Upstream:
 
 
 @contextmanager
-def upstream(handler: Handler) -> Iterator[Upstream]:
-    """Answer every request by `handler`, on a loop in a thread of its own."""
+def upstream(handler: Handler, keepalive_s: float = 3600) -> Iterator[Upstream]:
+    """Answer every request by `handler`, on a loop in a thread of its own; what is idle for `keepalive_s` is closed."""
     made = Upstream()
     loop = asyncio.new_event_loop()
     runner: list[web.AppRunner] = []
@@ -46,7 +46,7 @@ def upstream(handler: Handler) -> Iterator[Upstream]:
     async def start() -> None:
         application = web.Application(client_max_size=1 << 28)
         application.router.add_route("*", "/{rest:.*}", answer)
-        runner.append(web.AppRunner(application, access_log=None))
+        runner.append(web.AppRunner(application, access_log=None, keepalive_timeout=keepalive_s))
         await runner[0].setup()
         site = web.TCPSite(runner[0], "127.0.0.1", 0)
         await site.start()
