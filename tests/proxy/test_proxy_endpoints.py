@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness import Daemon, costd
 from proxy_upstream import Upstream, upstream
 
 MARKER = "the-secret-of-the-prompt"
+COUNT = "v1/messages/count_tokens"
 
 
 async def message(request: web.Request) -> web.Response:
@@ -44,9 +46,8 @@ def provider() -> Iterator[Upstream]:
 
 @pytest.fixture
 def proxied(provider: Upstream, tmp_path: Path) -> Iterator[Daemon]:
-    daemon = harness.start(
-        tmp_path / "data", "--upstream", f"anthropic={provider.base}", "--proxy-requests-per-minute", "5"
-    )
+    limits = ("--proxy-requests-per-minute", "5", "--proxy-counts-per-minute", "2")
+    daemon = harness.start(tmp_path / "data", "--upstream", f"anthropic={provider.base}", *limits)
     yield daemon
     daemon.kill()
 
@@ -111,9 +112,15 @@ def test_limits_of_a_slug_and_what_is_removed(proxied: Daemon) -> None:
     assert [one["slug"] for one in listed] == ["cli"]
     for _ in range(5):
         assert call(proxied, "cli").status_code == 200
-    limited = call(proxied, "cli")
-    assert (limited.status_code, limited.json()["error"]["type"]) == (429, "rate_limit_error")
-    assert 1 <= int(limited.headers["Retry-After"]) <= 60
+    for _ in range(2):
+        assert call(proxied, "cli", COUNT).status_code == 200
+    for route, limit in (("v1/messages", "5"), (COUNT, "2")):
+        limited = call(proxied, "cli", route)
+        assert (limited.status_code, limited.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert 1 <= int(limited.headers["Retry-After"]) <= 60
+        told = [limited.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining")]
+        assert told == [limit, "0"]
+        assert 0 < int(limited.headers["X-RateLimit-Reset"]) - time.time() <= 62
     assert proxied.client.post("/api/proxy-endpoints", json={"name": "CLI"}).status_code == 409
     assert costd("proxy", "endpoints", "remove", "cli", *folder).returncode == 0
     assert call(proxied, "cli").status_code == 404

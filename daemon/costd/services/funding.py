@@ -48,6 +48,9 @@ class Funding(Protocol):
     def reason(self, live: LiveWindow) -> str:
         """Why nothing more is to be had of a window: BUDGET_EXCEEDED or LEASE_UNAVAILABLE."""
 
+    def explained(self, live: LiveWindow) -> str:
+        """What stands behind LEASE_UNAVAILABLE at present, for people: a clause without a full stop."""
+
     def may_drop(self, live: LiveWindow) -> bool:
         """Whether a window that has ended, and of which nothing is reserved, may go from memory."""
 
@@ -97,6 +100,10 @@ class Authority:
     def reason(self, live: LiveWindow) -> str:
         """The money is spent, reserved or with sources."""
         return BUDGET_EXCEEDED
+
+    def explained(self, live: LiveWindow) -> str:
+        """It never is."""
+        return ""
 
     def may_drop(self, live: LiveWindow) -> bool:
         """The rows know everything."""

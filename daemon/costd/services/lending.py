@@ -39,6 +39,7 @@ HUNGER_S = 5.0
 #: The hub's own callers, where sources are told apart.
 _OWN = 0
 _NOTHING = AccountRow(0, 0, 0)
+_AWAITING = "this ledger was restored, and waits for its sources to tell what they hold"
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,10 @@ class Lending(Authority):
     def reason(self, live: LiveWindow) -> str:
         """The money is spent, reserved or with sources; or it is not known yet what sources hold."""
         return LEASE_UNAVAILABLE if self._awaited else BUDGET_EXCEEDED
+
+    def explained(self, live: LiveWindow) -> str:
+        """Only after a restore."""
+        return _AWAITING
 
     def may_drop(self, live: LiveWindow) -> bool:
         """The rows know everything, once what was granted is written."""

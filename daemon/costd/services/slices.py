@@ -54,6 +54,11 @@ MAX_NOTED = 2_048
 _SAY_AGAIN = 3
 
 
+_HUB_IS_AWAY = "the hub is out of reach"
+_HUB_AWAITS = "the hub was restored, and waits for its sidecars to tell what they hold"
+_NOT_CONFIRMED = "has not confirmed what this sidecar has of its money"
+_UNANSWERED = "the hub did not grant more in time"
+
 #: (granted, returned) by window and epoch.
 Persisted = dict[tuple[WindowKey, bytes], tuple[int, int]]
 
@@ -202,6 +207,17 @@ class Slices:
             return LEASE_UNAVAILABLE
         is_known = self._clock.elapsed_ms() - held.answered_ms < KNOWN_MS and not self.is_away
         return BUDGET_EXCEEDED if is_known and held.refused_nano < NONE_NANO else LEASE_UNAVAILABLE
+
+    def explained(self, live: LiveWindow) -> str:
+        """What of the hub's word is missing."""
+        held = self._held.get(live.key)
+        if self._is_awaiting and not self.is_away:
+            return _HUB_AWAITS
+        if held is None or not self._is_usable(live, held):
+            return f"{_HUB_IS_AWAY}, and {_NOT_CONFIRMED}" if self.is_away else f"the hub {_NOT_CONFIRMED} yet"
+        if self._clock.elapsed_ms() >= self._usable_until_ms:
+            return f"{_HUB_IS_AWAY}, and what this sidecar has of its money may not be used any longer"
+        return f"{_HUB_IS_AWAY}, and what this sidecar has of its money is used up" if self.is_away else _UNANSWERED
 
     def may_drop(self, live: LiveWindow) -> bool:
         """Of a window that has ended nothing more is used; what another holds goes back first."""

@@ -180,7 +180,7 @@ class Tills:
             refusing = lives[tills.index(short.till)]
             reason = self.funding.reason(refusing)
             if reason != LEASE_UNAVAILABLE or refusing.budget.on_hub_down != ALLOW:
-                return Verdict(reason, refusing.noted())
+                return self._refused(reason, refusing)
             lives = tuple(live for live in lives if live is not refusing)
             tills = tuple(live.till for live in lives)
         for live in lives:
@@ -189,6 +189,10 @@ class Tills:
                 live.raising_until_ms = elapsed_ms + _RAISING_MS
                 self._orders.raise_ahead(live)
         return Verdict("", found.tightest())
+
+    def _refused(self, reason: str, live: LiveWindow) -> Verdict:
+        why = self.funding.explained(live) if reason == LEASE_UNAVAILABLE else ""
+        return Verdict(reason, live.noted(), warning=why)
 
     def _repeated(self, held: Held, ask: Ask) -> Verdict:
         """The same was asked before: what was reserved then."""

@@ -81,6 +81,7 @@ class Exchange:
         #: Whether the caller has left, and until when what it asked for is read on (monotonic seconds).
         self._is_gone = False
         self._drained_s = 0.0
+        self._is_broken_off = False
         self._held = b""
         self._is_settled = False
         self._out: web.StreamResponse | None = None
@@ -214,6 +215,9 @@ class Exchange:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = "timeout" if isinstance(error, TimeoutError) else "broken"
             self._metrics.upstream_errors.add((called.upstream.name, reason), 1)
+        except asyncio.CancelledError:
+            self._is_broken_off = True  # by a stop of the daemon, the only one that cancels
+            raise
         finally:
             # Also where this call is cancelled: what was delivered is recorded.
             self._held += reader.rest()
@@ -298,7 +302,8 @@ class Exchange:
         for late in reader.take():
             self._ledger.of_batch(self._called, late)
         if not sold.is_complete and not sold.is_error:
-            self._metrics.incomplete.add((*self._called.labels, "caller" if self._is_gone else "upstream"), 1)
+            by = "stop" if self._is_broken_off else "caller" if self._is_gone else "upstream"
+            self._metrics.incomplete.add((*self._called.labels, by), 1)
         self._ledger.sold(self._called, sold)
 
     async def _finish(self, *, is_whole: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +21,7 @@ from costd.wire.proxy.exchange import Denied, Exchange, UpstreamFailed
 from costd.wire.proxy.headers import ANTHROPIC_VERSION, onward, onward_from_slug, with_key
 from costd.wire.proxy.ledger_link import LedgerLink, new_request_id
 from costd.wire.proxy.refusing import denied_fields, denied_sentence, refusal_of
-from costd.wire.proxy.slug_limits import SlugLimits
+from costd.wire.proxy.slug_limits import CalledTooOften, SlugLimits
 from costd.wire.proxy.upstreams import Upstreams
 from costd.wire.web import reply
 from costd.wire.web.answers import encode
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 PROMPT_PROXY = "/api/proxy/v1/"
 SLUG_PROXY = "/proxy/"
 _TRUE = frozenset({"true", "1", "yes"})
+_NOTHING: Mapping[str, str] = {}
+#: What a call that is broken off has for its record, and that for the disk.
+_LAST_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -45,43 +50,72 @@ class Proxies:
         self._upstreams = Upstreams(self._settings.upstreams)
         self._ledger = LedgerLink(services)
         self._limits = SlugLimits(services.clock, self._settings.requests_per_minute, self._settings.counts_per_minute)
+        #: The tasks of calls under way; also of those whose caller has left, of which the server knows no more.
+        self._under_way: set[asyncio.Task[Any]] = set()
+        #: By when they are to have ended, once the daemon stops (monotonic seconds).
+        self._until_s = 0.0
 
     @staticmethod
     def owns(path: str) -> bool:
         """Whether a path, as it came, is a proxy's."""
         return path.startswith((PROMPT_PROXY, SLUG_PROXY))
 
-    async def close(self, timeout_s: float) -> None:
-        """Let records reach the ledger, and close connections."""
-        await self._ledger.flush(timeout_s)
+    def stop_within(self, grace_s: float) -> None:
+        """The daemon stops: break calls off that are still under way after so long."""
+        self._until_s = self._services.clock.monotonic_s() + grace_s
+        asyncio.get_running_loop().call_later(grace_s, self._break_off)
+
+    @property
+    def _left_s(self) -> float:
+        """How long what is under way may still take; a little even where its time is over."""
+        return max(_LAST_S, self._until_s - self._services.clock.monotonic_s())
+
+    def _break_off(self) -> None:
+        if self._under_way:
+            _log.warning("the stop breaks off proxied calls that are under way", extra={"calls": len(self._under_way)})
+        for task in self._under_way:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Once calls have ended (stop_within), let their records reach the ledger, and close connections."""
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=self._left_s)
+        await self._ledger.flush(self._left_s)
         await self._upstreams.close()
 
     async def answer(self, request: web.BaseRequest, path: str, query: str, request_id: str) -> web.StreamResponse:
         """The answer to one call; never raises but for cancellation."""
         metrics = self._services.metrics.proxy
         speech = Speech.ANTHROPIC if ANTHROPIC in path or path.startswith(SLUG_PROXY) else Speech.OPENAI
-        labels = ("", "")
+        labels, told = ("", ""), _NOTHING
         try:
             called = self._called(request, path, query, self._services.clock.monotonic_s())
-            speech, labels = called.speech, called.labels
+            speech, labels, told = called.speech, called.labels, called.own_headers
             return await self._exchange(request, called)
         except Denied as denied:
             refused = self._denied(denied, speech, request_id)
         except UpstreamFailed as failed:
             metrics.upstream_errors.add((labels[0], failed.reason), 1)
             refused = self._refused(Refusal(failed.status, failed.message), failed, speech, request, request_id)
+        except CalledTooOften as error:
+            told = error.told
+            refused = self._refused(refusal_of(error), error, speech, request, request_id)
         except CostdError as error:
             refused = self._refused(refusal_of(error), error, speech, request, request_id)
         except Exception as error:
             said = {"request_id": request_id, "upstream": labels[0]}
             _log.error("a proxied call failed unexpectedly", exc_info=error, extra=said)
             refused = self._refused(refusal_of(error), error, speech, request, request_id)
+        refused.headers.update(told)
         metrics.requests.add((*labels, str(refused.status)), 1)
         return refused
 
     async def _exchange(self, request: web.BaseRequest, called: Called) -> web.StreamResponse:
         in_flight, name = self._services.metrics.proxy.in_flight, called.upstream.name
         in_flight[name] = in_flight.get(name, 0) + 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
         try:
             exchange = Exchange(
                 request,
@@ -96,6 +130,7 @@ class Proxies:
             return await exchange.run()
         finally:
             in_flight[name] -= 1
+            self._under_way.discard(task)
 
     # -- who calls what ----------------------------------------------------------------------------------------------
 

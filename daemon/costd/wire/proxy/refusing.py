@@ -34,8 +34,8 @@ def denied_sentence(decision: Decision) -> str:
     if decision.deny_reason == MODEL_BLOCKED:
         return f'budget "{budget.name}" refuses models whose price is not known'
     if decision.deny_reason == LEASE_UNAVAILABLE:
-        away = "the hub is out of reach, and what was at hand is used up"
-        return f'budget "{budget.name}" cannot say yes: {decision.warnings[-1] if decision.warnings else away}'
+        # The last of the warnings says why; those before it are about the price.
+        return f'budget "{budget.name}" cannot say yes: {decision.warnings[-1]}'
     resets = "" if budget.resets_ms is None else f"; it resets at {rfc3339(budget.resets_ms)}"
     estimate = (
         "" if not decision.estimated_cost_nano else f", and this call may cost {usd_text(decision.estimated_cost_nano)}"

@@ -34,6 +34,9 @@ BACKLOG = 1024
 #: Reads of the ledger at the same time.
 READERS = 4
 
+#: Share of the time for a stop after which proxied calls are broken off.
+_CALLS_SHARE = 0.9
+
 _log = logging.getLogger(__name__)
 
 
@@ -80,10 +83,12 @@ class WebServer:
     async def stop(self, grace_s: float) -> None:
         """Stop accepting, close what is idle, give requests under way `grace_s` to be answered."""
         runner, self._runner = self._runner, None
+        # Before the server's own patience ends, which takes no notice of how a call ends then.
+        self._proxies.stop_within(grace_s * _CALLS_SHARE)
         if runner is not None:
             runner._shutdown_timeout = grace_s  # known only now
             await runner.cleanup()
-        await self._proxies.close(grace_s)
+        await self._proxies.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
