@@ -72,7 +72,8 @@ def test_a_stop_breaks_streams_off_and_records_them(
     (sample,) = core.services.metrics.proxy.incomplete.family().samples
     assert (sample.labels["by"], sample.value) == ("stop", 1)
     with core.readers.snapshot() as connection:
-        told = connection.execute("SELECT status, output_tokens FROM event JOIN series ON series.id = series_id").fetchall()
+        read = "SELECT status, output_tokens FROM event JOIN series ON series.id = series_id"
+        told = connection.execute(read).fetchall()
     assert told == [("incomplete", 3)]
     assert core.services.tills.open_reservations == 0
     assert "the stop breaks off proxied calls" in caplog.text
