@@ -7,14 +7,19 @@ the next request: counts, a tier, failures before it works, where a stream break
 from __future__ import annotations
 
 import asyncio
+import email
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.policy import HTTP
 from typing import Any
 
 from aiohttp import web
+
+import fake_storage
+from proxy_upstream import Received
 
 Json = dict[str, Any]
 
@@ -42,6 +47,8 @@ class Wish:
     cached: int = 0
     written: int = 0
     reasoning: int = 0
+    #: What Anthropic's model thinks before it answers, `reasoning` tokens of it.
+    thinking: str = ""
     searches: int = 0
     tier: str = ""
     speed: str = ""
@@ -69,6 +76,8 @@ class FakeProvider:
     def __init__(self) -> None:
         self.sold: list[Sale] = []
         self.requests: list[tuple[str, Json, dict[str, str]]] = []
+        #: The same, as they came.
+        self.received: list[Received] = []
         self.go_on = threading.Event()
         self.cut = threading.Event()
         self._wish = Wish()
@@ -101,6 +110,10 @@ class FakeProvider:
         self.cut.clear()
         self._wish = Wish(**wish)
 
+    def start_again(self) -> None:
+        """From here on the requests are sold the same as from the start."""
+        self._total = 0
+
     @contextmanager
     def serving(self) -> Iterator[FakeProvider]:
         """Run it."""
@@ -129,13 +142,13 @@ class FakeProvider:
             ("/v1/images/generations", self._images),
             ("/v1/audio/speech", self._speech),
             ("/v1/audio/transcriptions", self._transcriptions),
-            ("/v1/moderations", self._moderations),
             ("/v1/messages", self._messages),
-            ("/v1/messages/count_tokens", self._count_tokens),
             ("/v1/messages/batches", self._batches),
         ):
             app.router.add_post(path, self._asked(handler))
         app.router.add_get("/v1/responses/{id}", self._job)
+        app.router.add_route("*", "/{rest:.*}", self._other)
+        app.on_response_prepare.append(self._headed)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -147,11 +160,12 @@ class FakeProvider:
 
     def _asked(self, handler: Any) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
+            raw = await request.read()
+            self.received.append(Received(request.method, request.path_qs, dict(request.headers), raw))
             if request.content_type.startswith("multipart/"):
-                form = await request.post()
-                body: Json = {name: value for name, value in form.items() if isinstance(value, str)}
+                body = _form(request.headers["content-type"], raw)
             else:
-                body = await request.json()
+                body = json.loads(raw)
             self.requests.append((request.path, body, dict(request.headers)))
             wish = self._wish
             if wish.failures:
@@ -345,6 +359,20 @@ class FakeProvider:
         numbered = [_event({**event, "sequence_number": n}, event["type"]) for n, event in enumerate(events)]
         return await self._stream(request, wish, numbered)
 
+    async def _other(self, request: web.Request) -> web.StreamResponse:
+        """What is not sold here."""
+        raw = await request.read()
+        self.received.append(Received(request.method, request.path_qs, dict(request.headers), raw))
+        return await fake_storage.answer(request)
+
+    async def _headed(self, _request: web.Request, answer: web.StreamResponse) -> None:
+        """Headers that providers send with every answer, some of them twice."""
+        answer.headers["x-request-id"] = answer.headers["request-id"] = f"req_{self._count}"
+        answer.headers["x-ratelimit-remaining-tokens"] = str(9_000 - self._count)
+        answer.headers["anthropic-ratelimit-tokens-reset"] = "2026-11-01T00:00:00Z"
+        for name in ("one", "two"):
+            answer.headers.add("set-cookie", f"__cf_{name}={self._count}; path=/; HttpOnly")
+
     async def _job(self, request: web.Request) -> web.StreamResponse:
         whole, looks = self._jobs[request.match_info["id"]]
         self._jobs[request.match_info["id"]] = (whole, looks - 1)
@@ -417,9 +445,6 @@ class FakeProvider:
             return await self._stream(request, wish, [_event(event, event["type"]) for event in (*parts, done)])
         return web.json_response({"text": wish.text, "usage": usage})
 
-    async def _moderations(self, request: web.Request, body: Json, wish: Wish) -> web.StreamResponse:
-        return web.json_response({"id": "modr-1", "model": "omni-moderation-latest", "results": []})
-
     # Anthropic
 
     async def _messages(self, request: web.Request, body: Json, wish: Wish) -> web.StreamResponse:
@@ -434,6 +459,7 @@ class FakeProvider:
             cache_write_tokens=wish.written,
             cache_write_1h_tokens=wish.written // 2,
             cache_write_5m_tokens=wish.written - wish.written // 2,
+            output_reasoning_tokens=wish.reasoning,
             web_searches=wish.searches,
         )
         usage: Json = {
@@ -450,35 +476,25 @@ class FakeProvider:
         }
         if wish.speed:
             usage["speed"] = wish.speed
+        if wish.reasoning:
+            usage["output_tokens_details"] = {"thinking_tokens": wish.reasoning}
+        blocks = _blocks(wish)
         head = {"id": f"msg_{self._count}", "type": "message", "role": "assistant", "model": body["model"]}
-        block: Json = {"type": "text", "text": wish.text}
-        if wish.tool_call:
-            block = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Bern"}}
-        reason = "tool_use" if wish.tool_call else "end_turn"
-        ended = {"stop_reason": reason, "stop_sequence": None}
+        ended = {"stop_reason": "tool_use" if wish.tool_call else "end_turn", "stop_sequence": None}
         if not body.get("stream"):
-            return web.json_response({**head, "content": [block], **ended, "usage": usage})
+            return web.json_response({**head, "content": blocks, **ended, "usage": usage})
         begun = {**usage, "output_tokens": 1, "server_tool_use": None}
         message = {**head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": begun}
-        empty = {**block, "input": {}} if wish.tool_call else {**block, "text": ""}
-        if wish.tool_call:
-            deltas = [{"type": "input_json_delta", "partial_json": '{"city": "Bern"}'}]
-        else:
-            deltas = [{"type": "text_delta", "text": letter} for letter in wish.text]
-        cumulative = {"output_tokens": made, "server_tool_use": usage["server_tool_use"]}
+        told = ("output_tokens", "output_tokens_details", "server_tool_use")
+        cumulative = {name: usage[name] for name in told if name in usage}
         events: list[Json] = [
             {"type": "message_start", "message": message},
-            {"type": "content_block_start", "index": 0, "content_block": empty},
             {"type": "ping"},
-            *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
-            {"type": "content_block_stop", "index": 0},
+            *(event for index, block in enumerate(blocks) for event in _block_events(index, block)),
             {"type": "message_delta", "delta": ended, "usage": cumulative},
             {"type": "message_stop"},
         ]
         return await self._stream(request, wish, [_event(event, event["type"]) for event in events])
-
-    async def _count_tokens(self, request: web.Request, body: Json, wish: Wish) -> web.StreamResponse:
-        return web.json_response({"input_tokens": 2_095})
 
     async def _batches(self, request: web.Request, body: Json, wish: Wish) -> web.StreamResponse:
         counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
@@ -486,6 +502,50 @@ class FakeProvider:
         times = {"created_at": "2026-11-01T00:00:00Z", "expires_at": "2026-11-02T00:00:00Z", "ended_at": None}
         rest = {"archived_at": None, "cancel_initiated_at": None, "results_url": None}
         return web.json_response({**batch, **times, **rest, "request_counts": counts})
+
+
+def _form(content_type: str, raw: bytes) -> Json:
+    """The fields of a form that are no files."""
+    message = email.message_from_bytes(b"Content-Type: %s\r\n\r\n%s" % (content_type.encode(), raw), policy=HTTP)
+    parts = [part for part in message.iter_parts() if part.get_filename() is None]
+    return {str(part.get_param("name", header="content-disposition")): part.get_content() for part in parts}
+
+
+def _blocks(wish: Wish) -> list[Json]:
+    """What an answer of Anthropic's consists of."""
+    blocks: list[Json] = []
+    if wish.thinking:
+        blocks.append({"type": "thinking", "thinking": wish.thinking, "signature": "EqQBCgIYAhIM1gbc"})
+        blocks.append({"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix"})
+    for number in range(wish.searches):
+        ident, found = f"srvtoolu_{number}", {"title": "Bern", "url": "https://example.org", "page_age": None}
+        found |= {"type": "web_search_result", "encrypted_content": "RXF"}
+        blocks.append({"type": "server_tool_use", "id": ident, "name": "web_search", "input": {"query": "Bern"}})
+        blocks.append({"type": "web_search_tool_result", "tool_use_id": ident, "content": [found]})
+    if wish.tool_call:
+        return [*blocks, {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Bern"}}]
+    return [*blocks, {"type": "text", "text": wish.text}]
+
+
+def _block_events(index: int, block: Json) -> list[Json]:
+    """A block as it is streamed."""
+    kind, at = block["type"], {"index": index}
+    empty, deltas = block, list[Json]()
+    if kind == "thinking":
+        empty = {**block, "thinking": "", "signature": ""}
+        deltas = [{"type": "thinking_delta", "thinking": letter} for letter in block["thinking"]]
+        deltas.append({"type": "signature_delta", "signature": block["signature"]})
+    elif kind == "text":
+        empty = {**block, "text": ""}
+        deltas = [{"type": "text_delta", "text": letter} for letter in block["text"]]
+    elif "input" in block:
+        empty = {**block, "input": {}}
+        deltas = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
+    return [
+        {"type": "content_block_start", **at, "content_block": empty},
+        *({"type": "content_block_delta", **at, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", **at},
+    ]
 
 
 def _event(data: Json, name: str = "") -> bytes:

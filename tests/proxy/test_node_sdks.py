@@ -10,15 +10,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import harness
 from fake_provider import FakeProvider
 from harness import Daemon
+from proxied_calls import KEY, base, made, newest
 
 HERE = Path(__file__).parent / "node"
 INSTALLED = Path(tempfile.gettempdir()) / f"costd-node-sdks-{os.getuid()}"
@@ -43,22 +42,6 @@ def packages() -> Path:
     return INSTALLED
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    """Both providers, for this module."""
-    with FakeProvider().serving() as serving:
-        yield serving
-
-
-@pytest.fixture
-def proxied(provider: FakeProvider, tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon between."""
-    flags = ("--upstream", f"openai={provider.openai_url}", "--upstream", f"anthropic={provider.anthropic_url}/v1")
-    daemon = harness.start(tmp_path / "data", *flags)
-    yield daemon
-    daemon.kill()
-
-
 def run(packages: Path, openai_url: str, anthropic_url: str, key: str, headers: dict[str, str]) -> dict[str, Any]:
     environment = {
         **os.environ,
@@ -76,29 +59,22 @@ def run(packages: Path, openai_url: str, anthropic_url: str, key: str, headers: 
     return results
 
 
-def without_counts(results: dict[str, Any]) -> str:
-    """What must be the same of two runs, whose counts differ as the fake sells something else each time."""
-    text = json.dumps(results, sort_keys=True)
-    for digit in "0123456789":
-        text = text.replace(digit, "")
-    return text
-
-
 def test_node_sdks_get_the_same_and_what_was_sold_is_recorded(
     packages: Path, provider: FakeProvider, proxied: Daemon
 ) -> None:
-    expected = run(packages, provider.openai_url, provider.anthropic_url, "sk-provider", {})
-    before = len(provider.sold)
-    base = f"{str(proxied.client.base_url).rstrip('/')}/api/proxy/v1"
-    headers = {"Authorization": f"Bearer {proxied.admin_key}", "X-Provider-Key": "sk-provider"}
-    results = run(packages, f"{base}/openai", f"{base}/anthropic", proxied.admin_key, headers)
-    assert without_counts(results) == without_counts(expected)
-    sold = provider.sold[before:]
-    assert len(sold) == 8
-    harness.until(lambda: proxied.query("SELECT count(*) FROM event")[0][0] == 8, "the records", 10)
-    recorded = proxied.query(
-        "SELECT s.endpoint, e.input_tokens, e.output_tokens FROM event e JOIN series s ON s.id = e.series_id"
-    )
+    provider.start_again()
+    expected = run(packages, provider.openai_url, provider.anthropic_url, KEY, {})
+    before, sold_before = made(proxied), len(provider.sold)
+    provider.start_again()
+    headers = {"Authorization": f"Bearer {proxied.admin_key}", "X-Provider-Key": KEY}
+    results = run(packages, base(proxied, "openai"), base(proxied, "anthropic"), proxied.admin_key, headers)
+    assert results == expected
+    sold = provider.sold[sold_before:]
+    assert len(sold) == len(results) == 8
+    recorded = [
+        (record.dimensions["endpoint"], *(int(record.units.get(unit, 0)) for unit in ("input_tokens", "output_tokens")))
+        for record in newest(proxied, before, 8)
+    ]
     wanted = [(sale.endpoint, sale.units["input_tokens"], sale.units.get("output_tokens", 0)) for sale in sold]
     assert sorted(recorded) == sorted(wanted)
-    assert provider.requests[-1][2]["x-api-key"] == "sk-provider"
+    assert provider.requests[-1][2]["x-api-key"] == KEY

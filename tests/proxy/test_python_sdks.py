@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import anthropic
@@ -14,70 +13,25 @@ import openai
 import pytest
 
 import anthropic_uses
-import harness
 import openai_uses
-from costd.v1 import query_pb2, query_pb2_grpc
-from fake_provider import ANSWER, PROMPT, FakeProvider
+from fake_provider import ANSWER, PROMPT, FakeProvider, Sale
 from harness import Daemon, costd
-from rpc_calls import TIMEOUT_S, bearer, channel_to
+from proxied_calls import (
+    KEY,
+    anthropic_at,
+    async_anthropic_at,
+    async_openai_at,
+    base,
+    made,
+    newest,
+    openai_at,
+    received_alike,
+    the_record,
+)
 from wrapping import Use, check, same
 
-KEY = "sk-the-providers-own-key"
 CHAT = openai_uses.CHAT
 MESSAGE = anthropic_uses.MESSAGE
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    """Both providers, for this module."""
-    with FakeProvider().serving() as serving:
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def proxied(provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon between."""
-    flags = [f"openai={provider.openai_url}", f"anthropic={provider.anthropic_url}/v1", "gone=http://127.0.0.1:9/v1"]
-    folder = tmp_path_factory.mktemp("proxied") / "data"
-    daemon = harness.start(folder, *[part for flag in flags for part in ("--upstream", flag)])
-    yield daemon
-    daemon.kill()
-
-
-def base(daemon: Daemon, upstream: str) -> str:
-    return f"{str(daemon.client.base_url).rstrip('/')}/api/proxy/v1/{upstream}"
-
-
-def openai_at(daemon: Daemon, **options: Any) -> openai.OpenAI:
-    """The SDK with another base URL and key, and nothing else."""
-    options = {"max_retries": 0, "base_url": base(daemon, "openai"), "api_key": daemon.admin_key} | options
-    return openai.OpenAI(default_headers={"X-Provider-Key": KEY}, **options)
-
-
-def anthropic_at(daemon: Daemon, **options: Any) -> anthropic.Anthropic:
-    """The same for Anthropic's."""
-    options = {"max_retries": 0, "base_url": base(daemon, "anthropic")} | options
-    headers = {"Authorization": f"Bearer {daemon.admin_key}", "X-Provider-Key": KEY}
-    return anthropic.Anthropic(api_key="sk-ant-unused", default_headers=headers, **options)
-
-
-def records(daemon: Daemon) -> list[Any]:
-    """All records, oldest first."""
-    with channel_to(daemon.grpc) as channel:
-        stub = query_pb2_grpc.QueryServiceStub(channel)
-        request = query_pb2.ListEventsRequest(limit=1000)
-        return list(reversed(stub.ListEvents(request, metadata=bearer(daemon.admin_key), timeout=TIMEOUT_S).events))
-
-
-def newest(daemon: Daemon, before: int, count: int = 1) -> list[Any]:
-    """The records after so many, once there are `count` of them."""
-    harness.until(lambda: len(records(daemon)) >= before + count, "the record", 10)
-    return records(daemon)[before:]
-
-
-def the_record(daemon: Daemon, before: int) -> Any:
-    (record,) = newest(daemon, before)
-    return record
 
 
 def ask(client: Any, **changes: Any) -> Any:
@@ -87,20 +41,20 @@ def ask(client: Any, **changes: Any) -> Any:
     return client.messages.create(**(MESSAGE | changes))
 
 
-def made(daemon: Daemon) -> int:
-    return len(records(daemon))
-
-
-_OPENAI = openai_uses.USES
-
-
-def openai_context(sale: Any) -> dict[str, str]:
+def context_of(sale: Sale) -> dict[str, str]:
+    """The price context of what was sold by OpenAI."""
     return {"service_tier": sale.tier} if sale.tier else {}
 
 
-@pytest.mark.parametrize("name", _OPENAI)
+def claude_context_of(use: Use) -> dict[str, str]:
+    """The same of Anthropic's."""
+    context = {"processing": "batch"} if use.wish.get("tier") == "batch" else {}
+    return context | ({"speed": "fast"} if use.wish.get("speed") else {})
+
+
+@pytest.mark.parametrize("name", openai_uses.USES)
 def test_openai_in_python(name: str, proxied: Daemon, provider: FakeProvider) -> None:
-    use: Use = _OPENAI[name]
+    use = openai_uses.USES[name]
     before = made(proxied)
     provider.next(number=7, **use.wish)
     with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as plain:
@@ -108,18 +62,9 @@ def test_openai_in_python(name: str, proxied: Daemon, provider: FakeProvider) ->
     provider.next(number=7, **use.wish)
     with openai_at(proxied) as client:
         assert same(use.run(client), expected)
-    check(
-        the_record(proxied, before),
-        provider.last,
-        use.arguments["model"],
-        provider="openai",
-        context=openai_context(provider.last),
-    )
-    path, body, headers = provider.requests[-1]
-    assert headers["Authorization"] == f"Bearer {KEY}"
-    assert "X-Provider-Key" not in headers
-    assert body.get("stream_options", {}).get("include_usage", True) is True
-    assert path == provider.requests[-2][0]
+    record, sale = the_record(proxied, before), provider.last
+    check(record, sale, use.arguments["model"], provider="openai", context=context_of(sale))
+    assert received_alike(provider)
 
 
 @pytest.mark.parametrize("name", anthropic_uses.USES)
@@ -132,39 +77,47 @@ def test_anthropic_in_python(name: str, proxied: Daemon, provider: FakeProvider)
     provider.next(number=7, **use.wish)
     with anthropic_at(proxied) as client:
         assert same(use.run(client), expected)
-    context = {"processing": "batch"} if use.wish.get("tier") == "batch" else {}
-    context |= {"speed": "fast"} if use.wish.get("speed") else {}
-    check(the_record(proxied, before), provider.last, anthropic_uses.MODEL, provider="anthropic", context=context)
-    headers = provider.requests[-1][2]
-    assert headers["x-api-key"] == KEY
-    assert "Authorization" not in headers
-    assert headers["anthropic-version"] == provider.requests[-2][2]["anthropic-version"]
+    record, context = the_record(proxied, before), claude_context_of(use)
+    check(record, provider.last, anthropic_uses.MODEL, provider="anthropic", context=context)
+    assert received_alike(provider)
 
 
-@pytest.mark.parametrize("name", ["chat", "chat streamed", "response streamed"])
+@pytest.mark.parametrize("name", openai_uses.USES)
 def test_openai_on_asyncio(name: str, proxied: Daemon, provider: FakeProvider) -> None:
-    use, before = _OPENAI[name], made(proxied)
+    use, before = openai_uses.USES[name], made(proxied)
 
     async def run() -> tuple[Any, Any]:
         provider.next(number=8, **use.wish)
         async with openai.AsyncOpenAI(api_key=KEY, base_url=provider.openai_url) as plain:
             expected = await use.run_async(plain)
         provider.next(number=8, **use.wish)
-        headers = {"X-Provider-Key": KEY}
-        async with openai.AsyncOpenAI(
-            api_key=proxied.admin_key, base_url=base(proxied, "openai"), default_headers=headers
-        ) as client:
+        async with async_openai_at(proxied) as client:
             return await use.run_async(client), expected
 
     got, expected = asyncio.run(run())
     assert same(got, expected)
-    check(
-        the_record(proxied, before),
-        provider.last,
-        use.arguments["model"],
-        provider="openai",
-        context=openai_context(provider.last),
-    )
+    record, sale = the_record(proxied, before), provider.last
+    check(record, sale, use.arguments["model"], provider="openai", context=context_of(sale))
+    assert received_alike(provider)
+
+
+@pytest.mark.parametrize("name", anthropic_uses.USES)
+def test_anthropic_on_asyncio(name: str, proxied: Daemon, provider: FakeProvider) -> None:
+    use, before = anthropic_uses.USES[name], made(proxied)
+
+    async def run() -> tuple[Any, Any]:
+        provider.next(number=8, **use.wish)
+        async with anthropic.AsyncAnthropic(api_key=KEY, base_url=provider.anthropic_url) as plain:
+            expected = await use.run_async(plain)
+        provider.next(number=8, **use.wish)
+        async with async_anthropic_at(proxied) as client:
+            return await use.run_async(client), expected
+
+    got, expected = asyncio.run(run())
+    assert same(got, expected)
+    record, context = the_record(proxied, before), claude_context_of(use)
+    check(record, provider.last, anthropic_uses.MODEL, provider="anthropic", context=context)
+    assert received_alike(provider)
 
 
 @pytest.mark.parametrize("form", ["whole", "streamed"])
@@ -193,24 +146,6 @@ def test_what_is_said_to_costd_is_taken_out_and_recorded(proxied: Daemon, provid
     with openai_at(proxied) as client, pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**CHAT, extra_body={"_aipromptcost": {"version": []}})
     assert "_aipromptcost" in str(refused.value)
-
-
-ERRORS = {400: "BadRequestError", 401: "AuthenticationError", 429: "RateLimitError", 500: "InternalServerError"}
-
-
-@pytest.mark.parametrize("status", ERRORS)
-@pytest.mark.parametrize("make", [openai_at, anthropic_at])
-def test_errors_of_the_provider_are_the_sdks_own(
-    status: int, make: Callable[..., Any], proxied: Daemon, provider: FakeProvider
-) -> None:
-    before = made(proxied)
-    provider.next(failures=[status], failure_headers={"retry-after": "7", "x-odd": "kept"})
-    module = openai if make is openai_at else anthropic
-    with make(proxied) as client, pytest.raises(getattr(module, ERRORS[status])) as raised:
-        ask(client)
-    assert raised.value.response.headers["x-odd"] == "kept"
-    record = the_record(proxied, before)
-    assert (record.status, dict(record.units), record.dimensions["status"]) == (str(status), {}, "error")
 
 
 def test_costds_own_errors_are_the_sdks_too(proxied: Daemon) -> None:
@@ -299,16 +234,6 @@ def test_an_upstream_that_dies_is_recorded_with_what_was_delivered(
     assert record.cost_nano_usd > 0
 
 
-def test_what_costs_nothing_passes_and_is_not_recorded(proxied: Daemon, provider: FakeProvider) -> None:
-    before = made(proxied)
-    with anthropic_at(proxied) as client:
-        counted = {name: value for name, value in MESSAGE.items() if name != "max_tokens"}
-        assert client.messages.count_tokens(**counted).input_tokens == 2_095
-    with openai_at(proxied) as client:
-        client.moderations.create(input=PROMPT)
-    assert made(proxied) == before
-
-
 def test_speech_is_paid_for_by_its_text_and_passes_byte_for_byte(proxied: Daemon, provider: FakeProvider) -> None:
     before = made(proxied)
     with openai_at(proxied) as client:
@@ -317,10 +242,29 @@ def test_speech_is_paid_for_by_its_text_and_passes_byte_for_byte(proxied: Daemon
     assert dict(the_record(proxied, before).units) == {"input_characters": str(len(PROMPT))}
 
 
-def test_no_key_and_no_prompt_is_kept_anywhere(proxied: Daemon) -> None:
-    """After everything above."""
+@pytest.mark.parametrize("make", [openai_at, anthropic_at])
+def test_no_key_and_no_prompt_is_kept_anywhere(
+    make: Callable[..., Any], proxied: Daemon, provider: FakeProvider
+) -> None:
+    """Of answers and streams, of what failed, of what broke off and of what costd refused."""
+    before = made(proxied)
+    module, tagged = (openai if make is openai_at else anthropic), {"_aipromptcost": {"prompt_key": "kept"}}
+    with make(proxied) as client:
+        ask(client, extra_body=tagged)
+        list(ask(client, stream=True))
+        provider.next(failures=[500])
+        with pytest.raises(module.InternalServerError):
+            ask(client)
+        provider.next(cut_after=10)
+        with pytest.raises((httpx2.HTTPError, module.APIError)):
+            list(ask(client, stream=True))
+        with pytest.raises(module.BadRequestError):
+            ask(client, extra_body={"_aipromptcost": PROMPT})
+    assert [record.status for record in newest(proxied, before, 4)] == ["success", "success", "500", "incomplete"]
     metrics = proxied.client.get("/metrics").text
-    data = b"".join(path.read_bytes() for path in Path(proxied.data_dir).iterdir() if path.is_file())
+    files = [path for path in proxied.data_dir.rglob("*") if path.is_file()]
+    data = b"".join(path.read_bytes() for path in files)
+    assert b"kept" in data
     for secret in (KEY, PROMPT, ANSWER):
         assert secret not in proxied.log
         assert secret not in metrics

@@ -5,7 +5,7 @@ import OpenAI from 'openai';
 const { OPENAI_URL, ANTHROPIC_URL, OPENAI_KEY, HEADERS } = process.env;
 const defaultHeaders = JSON.parse(HEADERS);
 const openai = new OpenAI({ apiKey: OPENAI_KEY, baseURL: OPENAI_URL, defaultHeaders, maxRetries: 0 });
-const anthropic = new Anthropic({ apiKey: 'sk-provider', baseURL: ANTHROPIC_URL, defaultHeaders, maxRetries: 0 });
+const anthropic = new Anthropic({ apiKey: 'sk-the-providers-own-key', baseURL: ANTHROPIC_URL, defaultHeaders, maxRetries: 0 });
 
 const messages = [{ role: 'user', content: 'Hello!' }];
 const chat = { model: 'gpt-4o', messages };

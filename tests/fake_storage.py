@@ -1,0 +1,109 @@
+"""What the provider for tests answers where nothing is sold at once: models, files, uploads, batches, moderations.
+
+The answers are always the same. Both providers have some of the paths; Anthropic's SDK says its version in a header.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+Json = dict[str, Any]
+
+AT = 1_790_000_000
+DAY = "2026-11-01T00:00:00Z"
+#: What a file holds: not text, and lines of no use to anybody.
+CONTENT = bytes(range(256)) * 40 + b'\n{"response": 7}\n\n'
+
+MODEL = {"id": "gpt-4o", "object": "model", "created": AT, "owned_by": "system"}
+FILE = {"id": "file-1", "object": "file", "bytes": len(CONTENT), "created_at": AT, "filename": "a.jsonl"}
+FILE |= {"purpose": "batch", "status": "processed"}
+UPLOAD = {"id": "upload_1", "object": "upload", "bytes": 5, "created_at": AT, "expires_at": AT + 9, "filename": "b"}
+UPLOAD |= {"purpose": "batch", "status": "pending", "file": None}
+PART = {"id": "part_1", "object": "upload.part", "created_at": AT, "upload_id": "upload_1"}
+BATCH = {"id": "batch_1", "object": "batch", "endpoint": "/v1/chat/completions", "input_file_id": "file-1"}
+BATCH |= {"completion_window": "24h", "status": "completed", "created_at": AT, "output_file_id": "file-out"}
+BATCH |= {"request_counts": {"total": 2, "completed": 2, "failed": 0}, "metadata": {"a": "b"}}
+
+CLAUDE = {"id": "claude-opus-5", "type": "model", "display_name": "Opus", "created_at": DAY, "lifecycle": "active"}
+CLAUDE_FILE = {"id": "file_1", "type": "file", "filename": "a.txt", "mime_type": "text/plain", "size_bytes": 5}
+CLAUDE_FILE |= {"created_at": DAY, "downloadable": True}
+
+
+def _openai_list(*items: Json) -> Json:
+    return {"object": "list", "data": list(items), "first_id": None, "last_id": None, "has_more": False}
+
+
+def _claude_list(*items: Json) -> Json:
+    return {"data": list(items), "first_id": "a", "last_id": "b", "has_more": False}
+
+
+def _categories(value: object) -> Json:
+    return dict.fromkeys(("harassment", "hate", "violence"), value)
+
+
+MODERATION = {"id": "modr-1", "model": "omni-moderation-latest"}
+MODERATION |= {
+    "results": [
+        {
+            "flagged": False,
+            "categories": _categories(False),
+            "category_scores": _categories(0.0001),
+            "category_applied_input_types": _categories(["text"]),
+        }
+    ]
+}
+
+UNHEARD = {"POST unheard/of": {"is": "heard"}}
+OPENAI: dict[str, object] = {
+    **UNHEARD,
+    "GET models": _openai_list(MODEL),
+    "GET models/gpt-4o": MODEL,
+    "DELETE models/ft:gpt-4o": {"id": "ft:gpt-4o", "object": "model", "deleted": True},
+    "GET files": _openai_list(FILE),
+    "POST files": FILE,
+    "GET files/file-1": FILE,
+    "GET files/file-1/content": CONTENT,
+    "DELETE files/file-1": {"id": "file-1", "object": "file", "deleted": True},
+    "POST uploads": UPLOAD,
+    "POST uploads/upload_1/parts": PART,
+    "POST uploads/upload_1/complete": UPLOAD | {"status": "completed", "file": FILE},
+    "POST batches": BATCH | {"status": "validating", "output_file_id": None},
+    "GET batches": _openai_list(BATCH),
+    "GET batches/batch_1": BATCH,
+    "POST batches/batch_1/cancel": BATCH | {"status": "cancelling"},
+    "POST moderations": MODERATION,
+    "POST responses/input_tokens": {"object": "response.input_tokens", "input_tokens": 11},
+    "DELETE responses/resp_1": {"id": "resp_1", "object": "response", "deleted": True},
+    "POST conversations": {"id": "conv_1", "object": "conversation", "created_at": AT, "metadata": {}},
+    "GET fine_tuning/jobs": _openai_list(),
+}
+
+ANTHROPIC: dict[str, object] = {
+    **UNHEARD,
+    "GET models": _claude_list(CLAUDE),
+    "GET models/claude-opus-5": CLAUDE,
+    "GET files": _claude_list(CLAUDE_FILE),
+    "POST files": CLAUDE_FILE,
+    "GET files/file_1": CLAUDE_FILE,
+    "GET files/file_1/content": CONTENT,
+    "DELETE files/file_1": {"id": "file_1", "type": "file_deleted"},
+    "POST messages/count_tokens": {"input_tokens": 2_095},
+}
+
+
+async def answer(request: web.Request) -> web.Response:
+    """The answer to a request; 404 in the provider's own form where it has none."""
+    is_anthropic = "anthropic-version" in request.headers
+    called = f"{request.method} {request.path.removeprefix('/v1/')}"
+    said = (ANTHROPIC if is_anthropic else OPENAI).get(called)
+    if isinstance(said, bytes):
+        return web.Response(body=said, content_type="application/octet-stream")
+    if said is not None:
+        return web.Response(text=json.dumps(said), content_type="application/json")
+    error = {"type": "not_found_error", "message": f"there is no {called}"}
+    if is_anthropic:
+        return web.json_response({"type": "error", "error": error, "request_id": "req_1"}, status=404)
+    return web.json_response({"error": {**error, "param": None, "code": None}}, status=404)
