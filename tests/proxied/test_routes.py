@@ -30,9 +30,15 @@ from costd.domain.proxied.routes import ENDPOINTS, Kind, clean_path, route_of, s
         ("POST", "chat%2Fcompletions", Kind.UNKNOWN, "other"),
         ("POST", "videos", Kind.UNKNOWN, "other"),
         ("POST", "messages/count_tokens", Kind.FREE, "count_tokens"),
-        ("POST", "messages/batches", Kind.FREE, "batches"),
-        ("POST", "messages/batches/msgbatch_1/cancel", Kind.FREE, "batches"),
-        ("POST", "batches", Kind.FREE, "batches"),
+        ("POST", "messages/batches", Kind.ORDER, "batches"),
+        ("POST", "messages/batches/msgbatch_1/cancel", Kind.RESULT, "batches"),
+        ("POST", "batches", Kind.ORDER, "batches"),
+        ("POST", "openai/v1/batches", Kind.ORDER, "batches"),
+        ("POST", "batches/batch_1/cancel", Kind.RESULT, "batches"),
+        ("GET", "batches/batch_1", Kind.RESULT, "batches"),
+        ("GET", "batches", Kind.FREE, "batches"),
+        ("GET", "messages/batches", Kind.FREE, "batches"),
+        ("DELETE", "messages/batches/msgbatch_1", Kind.FREE, "batches"),
         ("POST", "files", Kind.FREE, "files"),
         ("POST", "uploads/u_1/parts", Kind.FREE, "uploads"),
         ("POST", "moderations", Kind.FREE, "moderations"),
@@ -43,7 +49,7 @@ from costd.domain.proxied.routes import ENDPOINTS, Kind, clean_path, route_of, s
         ("DELETE", "responses/resp_1", Kind.FREE, "responses"),
         ("GET", "files/file-1/content", Kind.BATCH, "batches"),
         ("GET", "messages/batches/msgbatch_1/results", Kind.BATCH, "batches"),
-        ("GET", "messages/batches/msgbatch_1", Kind.FREE, "batches"),
+        ("GET", "messages/batches/msgbatch_1", Kind.RESULT, "batches"),
         ("GET", "models", Kind.FREE, "models"),
         ("GET", "models/meta-llama%2FLlama-3", Kind.FREE, "models"),
         ("GET", "chat/completions", Kind.FREE, "chat/completions"),
@@ -56,6 +62,7 @@ def test_a_route_is_known_for_what_it_costs(method: str, path: str, kind: Kind, 
     assert (route.kind, route.endpoint) == (kind, endpoint)
     assert route.endpoint in ENDPOINTS
     assert route.is_paid == (kind in {Kind.METERED, Kind.UNKNOWN})
+    assert route.is_asked == (kind in {Kind.METERED, Kind.UNKNOWN, Kind.ORDER})
 
 
 def test_what_sdks_add_is_left_out() -> None:

@@ -50,6 +50,8 @@ class ProxyMetrics:
             "costd_proxy_records_retried", "Records of proxied calls that the ledger could not take at once."
         )
         self.in_flight: dict[str, int] = {}
+        #: Background responses and batches that nobody has fetched yet, by upstream and endpoint.
+        self.awaited: dict[tuple[str, str], int] = {}
 
     def families(self) -> Iterator[Metric]:
         """Everything, as it is now."""
@@ -60,3 +62,11 @@ class ProxyMetrics:
         for upstream, count in sorted(self.in_flight.items()):
             gauge.add_metric((upstream,), count)
         yield gauge
+        awaited = GaugeMetricFamily(
+            "costd_proxy_results_awaited",
+            "Background responses and batches ordered here whose result nobody has fetched by way of costd.",
+            labels=_LABELS,
+        )
+        for labels, count in sorted(self.awaited.items()):
+            awaited.add_metric(labels, count)
+        yield awaited

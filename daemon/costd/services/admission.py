@@ -140,7 +140,7 @@ class Admission:
             check_binding(caller.project, estimate.project, "project", caller.name)
             return _Priced(asked_s, request_id or uuid_text(quick_uuid7(now_ms)), quote, None)
         series = series_of(caller, estimate, quote.provider)
-        amount_nano = quote.cost_nano
+        amount_nano = quote.cost_nano if estimate.cost_nano is None else estimate.cost_nano
         if amount_nano == 0 and (quote.unrated or not any(units.values())):
             amount_nano = 1  # what it may cost is not said, or not known: it is made as long as there is any money
         if request_id:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 
+from costd.domain.proxied.batch_orders import with_results_at
 from costd.domain.proxied.batch_results import sold_by_line
 from costd.domain.proxied.openai_chat import is_usage_alone, without_usage
 from costd.domain.proxied.said import Loads, Said, parsed
@@ -163,6 +164,36 @@ class DocumentReader(Reader):
             for model in _MODEL.findall(edge):
                 said.setdefault("model", model[1:-1].decode("utf-8", "replace"))
         return said
+
+
+class BatchObjectReader(DocumentReader):
+    """One batch object or a list of them, kept whole, and passed on with costd's own addresses of their results."""
+
+    def __init__(self, dialect: Dialect, loads: Loads, results_at: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
+        super().__init__(dialect, loads, max_bytes)
+        self._results_at = results_at.encode()
+        self._is_passing = False
+
+    @property
+    def hides_usage(self) -> bool:
+        """Always: what the caller gets is another text."""
+        return True
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Keep the piece; of a document that is too long, let everything go as it came."""
+        if self._is_passing:
+            return super().feed(chunk)
+        if self._length + len(chunk) > self._max:
+            self._is_passing = True
+            held = bytes(self._document)
+            super().feed(chunk)
+            return held + chunk
+        super().feed(chunk)
+        return b""
+
+    def rest(self) -> bytes:
+        """The document."""
+        return b"" if self._is_passing else with_results_at(self._results_at, bytes(self._document))
 
 
 class LineReader(Reader):

@@ -13,10 +13,18 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from costd.domain.proxied.anthropic_messages import MESSAGES
+from costd.domain.proxied.batch_orders import BATCH
 from costd.domain.proxied.openai_chat import CHAT
 from costd.domain.proxied.openai_responses import RESPONSES
 from costd.domain.proxied.plain import PLAIN
-from costd.domain.proxied.readers import DocumentReader, EventReader, LineReader, OpaqueReader, Reader
+from costd.domain.proxied.readers import (
+    BatchObjectReader,
+    DocumentReader,
+    EventReader,
+    LineReader,
+    OpaqueReader,
+    Reader,
+)
 from costd.domain.proxied.said import Loads
 from costd.domain.proxied.tally import Dialect
 
@@ -33,6 +41,8 @@ class Kind(Enum):
 
     METERED = "metered"
     """Costs: preflight before, record after."""
+    ORDER = "order"
+    """Orders what costs later (a batch): preflight before, and what its results tell is recorded when they come."""
     RESULT = "result"
     """Shows again, or at last, what was paid for: recorded only where Sold.once_id is set and it is not pending."""
     BATCH = "batch"
@@ -43,6 +53,9 @@ class Kind(Enum):
     """Costs nothing, or is paid for elsewhere: passed on, and no more."""
 
 
+_ASKED = frozenset({Kind.METERED, Kind.UNKNOWN, Kind.ORDER})
+
+
 class Route(NamedTuple):
     """A route: `endpoint` is what records and metrics call it (of a bounded set; "other" where it is not known)."""
 
@@ -50,17 +63,36 @@ class Route(NamedTuple):
     endpoint: str
     dialect: Dialect = PLAIN
     can_hide_usage: bool = False
+    #: Whether its answer holds addresses that lead past costd (batch_orders.with_results_at).
+    tells_results_url: bool = False
 
     @property
     def is_paid(self) -> bool:
-        """Whether a call may cost, so that budgets are asked first."""
+        """Whether a call may cost by itself."""
         return self.kind in {Kind.METERED, Kind.UNKNOWN}
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether budgets are asked first."""
+        return self.kind in _ASKED
+
     def reader(
-        self, status: int, content_type: str, loads: Loads, *, streams: bool = False, hide_usage: bool = False
+        self,
+        status: int,
+        content_type: str,
+        loads: Loads,
+        *,
+        streams: bool = False,
+        hide_usage: bool = False,
+        results_at: str = "",
     ) -> Reader:
-        """The reader of an answer; `streams`: the request asked for events, `hide_usage` as EventReader says."""
+        """The reader of an answer; `streams`: the request asked for events, `hide_usage` as EventReader says.
+
+        `results_at` is the base of costd's own address for the results of batches, "" to leave addresses as they are.
+        """
         kind = content_type.lower()
+        if self.tells_results_url and results_at and status < 400 and "json" in kind:
+            return BatchObjectReader(self.dialect, loads, results_at)
         if status >= 400 or self.kind is Kind.FREE:
             return OpaqueReader(is_error=status >= 400)
         if self.kind is Kind.BATCH:
@@ -100,7 +132,13 @@ _FREE = frozenset({*_FREE_NAMES, "messages/batches", "messages/count_tokens", "m
 _BEFORE = re.compile(r"(?:.*/)?(?:v\d+(?:beta)?|deployments/[^/]+)/")
 _FETCHED = re.compile(r"responses/[^/]+\Z")
 _CANCELLED = re.compile(r"responses/[^/]+/cancel\Z")
-_RESULTS = re.compile(r"(?:files/[^/]+/content|messages/batches/[^/]+/results)\Z")
+_RESULTS = re.compile(r"(?:files/([^/]+)/content|messages/batches/([^/]+)/results)\Z")
+_ORDERS = {
+    "batches": Route(Kind.ORDER, "batches", BATCH),
+    "messages/batches": Route(Kind.ORDER, "batches", BATCH, tells_results_url=True),
+}
+_BATCH = re.compile(r"(messages/)?batches/[^/]+\Z")
+_BATCH_CANCELLED = re.compile(r"(messages/)?batches/[^/]+/cancel\Z")
 
 #: The names of all endpoints, for whoever must know them beforehand.
 ENDPOINTS = (*_PAID, *_FREE_NAMES, "count_tokens", "input_tokens", "models", "moderations", "other")
@@ -111,6 +149,10 @@ def route_of(method: str, path: str) -> Route:
     route = _BEFORE.sub("", path, count=1)
     if method == "POST":
         return _posted(route)
+    if method == "GET" and (found := _BATCH.match(route)):
+        return Route(Kind.RESULT, "batches", BATCH, tells_results_url=bool(found[1]))
+    if method == "GET" and route == "messages/batches":
+        return Route(Kind.FREE, "batches", BATCH, tells_results_url=True)
     if method == "GET" and _RESULTS.match(route):
         return Route(Kind.BATCH, "batches")
     if method == "GET" and _FETCHED.match(route):
@@ -121,6 +163,10 @@ def route_of(method: str, path: str) -> Route:
 def _posted(route: str) -> Route:
     if route in _PAID:
         return _PAID[route]
+    if route in _ORDERS:
+        return _ORDERS[route]
+    if found := _BATCH_CANCELLED.match(route):
+        return Route(Kind.RESULT, "batches", BATCH, tells_results_url=bool(found[1]))
     if _CANCELLED.match(route):
         return Route(Kind.RESULT, "responses", RESPONSES)
     if route.startswith(_FREE_BEGINNINGS) or route in _FREE:
@@ -133,6 +179,12 @@ def _free_name(route: str) -> str:
     if "batches" in segments:
         return "batches"
     return next((name for name in (route, segments[-1], segments[0]) if name in ENDPOINTS), "other")
+
+
+def result_id(path: str) -> str:
+    """What a path of Kind.BATCH fetches the results of: the id of a batch or of a file; "" where it is another's."""
+    found = _RESULTS.match(_BEFORE.sub("", path, count=1))
+    return (found[1] or found[2]) if found else ""
 
 
 def seller(provider: str, endpoint: str) -> str:

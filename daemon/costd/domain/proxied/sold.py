@@ -22,7 +22,8 @@ class Sold(NamedTuple):
     `is_begun`: some of it arrived. `is_complete`: nothing is missing. `is_error`: the provider said that it failed.
     `is_pending`: accepted, worked on later; what it uses is told by its result. `delivered_chars` is the text that was
     delivered, `response_id` the provider's id of the answer. `once_id` is set where the same use may be told again (the
-    result of a job can be fetched many times): the record is made under this id, so that it counts once.
+    result of a job can be fetched many times): the record is made under this id, so that it counts once. `result_id`
+    is what the result of a batch is fetched by, once it is known.
     """
 
     model: str = ""
@@ -35,6 +36,7 @@ class Sold(NamedTuple):
     delivered_chars: int = 0
     response_id: str = ""
     once_id: str = ""
+    result_id: str = ""
 
     @property
     def status(self) -> str:

@@ -17,6 +17,7 @@ class Tally:
         self.model = ""
         self.response_id = ""
         self.once_id = ""
+        self.result_id = ""
         self.tier = ""
         self.usage: dict[str, Any] = {}
         self.other_units: dict[str, int] = {}
@@ -64,6 +65,7 @@ class Tally:
             self.chars,
             self.response_id,
             self.once_id,
+            self.result_id,
         )
 
 

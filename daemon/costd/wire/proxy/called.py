@@ -19,6 +19,8 @@ from costd.domain.usage import MAX_TEXT, Usage
 from costd.proxy_settings import Upstream
 from costd.store.proxied_bodies import Bodies
 
+PROMPT_PROXY = "/api/proxy/v1/"
+SLUG_PROXY = "/proxy/"
 #: Whose application a record is of, where neither the key nor anybody else says so.
 SOURCE_APP = "proxy"
 #: The model of a call that names none: it is refused by the provider, but it was made.
@@ -49,6 +51,8 @@ class Called:
     own_headers: Mapping[str, str] = field(default_factory=dict)
     #: The status of the upstream's answer, once it is there.
     answered: int = 0
+    #: Under which ids money is reserved besides `request_id`: a batch may be of many models.
+    also_reserved: tuple[str, ...] = ()
     #: The body, parsed; {} where it is no JSON object.
     said: Mapping[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
@@ -59,6 +63,12 @@ class Called:
     def labels(self) -> tuple[str, str]:
         """For metrics."""
         return self.upstream.name, self.route.endpoint
+
+    @property
+    def results_path(self) -> str:
+        """The path at costd that batches are below, by the way this call came."""
+        way = f"{PROMPT_PROXY}{self.upstream.name}" if self.endpoint is None else f"{SLUG_PROXY}{self.endpoint.slug}"
+        return f"{way}/v1/{self.path.partition('messages/batches')[0]}".rstrip("/")
 
     @property
     def model(self) -> str:

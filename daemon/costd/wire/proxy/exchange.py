@@ -89,11 +89,13 @@ class Exchange:
     async def run(self) -> web.StreamResponse:
         """The answer, sent. Raises Denied, UpstreamFailed, or what was wrong with the call (CostdError)."""
         called = self._called
+        if called.route.tells_results_url:
+            called.headers[hdrs.ACCEPT_ENCODING] = "identity"
         try:
             body = await self._body()
             if called.is_sandbox:
                 return await self._simulated()
-            if called.route.is_paid:
+            if called.route.is_asked:
                 await self._ask_budgets()
             self._metrics.overhead.observe(called.labels, self._clock.monotonic_s() - called.began_s)
             answer = await self._upstreams.send(called, body)
@@ -122,7 +124,10 @@ class Exchange:
         if request.method not in _READ_METHODS or not request.body_exists:
             return None
         kind = request.headers.get(hdrs.CONTENT_TYPE, "").lower()
-        is_read = called.route.kind in {Kind.METERED, Kind.UNKNOWN} and (_JSON in kind or not kind)
+        is_read = called.route.is_asked and (_JSON in kind or not kind)
+        if called.route.kind is Kind.ORDER and is_read:
+            # Providers take batches that are larger than what is read here: those pass unread.
+            is_read = (request.content_length or 0) <= self._body_bytes
         if not is_read and not called.is_sandbox:
             return await self._upload()
         raw = await bodies.read_raw(request, self._body_bytes)
@@ -206,6 +211,7 @@ class Exchange:
             streams=called.streams,
             # Some pack an answer although they were asked not to: then nothing can be taken out of it.
             hide_usage=self._hides_usage and hdrs.CONTENT_ENCODING not in answer.headers,
+            results_at=self._results_at(answer) if called.route.tells_results_url else "",
         )
         is_whole = False
         try:
@@ -225,6 +231,14 @@ class Exchange:
         await self._finish(is_whole=is_whole)
         self._count(answer.status)
         return self._answered()
+
+    def _results_at(self, answer: aiohttp.ClientResponse) -> str:
+        """What results of batches are below, as the caller sees costd; "" where nothing can be changed in an answer."""
+        if hdrs.CONTENT_ENCODING in answer.headers:
+            return ""
+        headers = self._request.headers
+        scheme = "https" if headers.get("X-Forwarded-Proto") == "https" else self._request.scheme
+        return f"{scheme}://{headers.get(hdrs.HOST, '')}{self._called.results_path}"
 
     async def _begin(self, answer: aiohttp.ClientResponse, *, hides: bool) -> None:
         headers = backward(answer.raw_headers)

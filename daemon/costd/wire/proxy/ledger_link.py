@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from costd.domain.access import Caller
 from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Refused
 from costd.domain.ids import quick_uuid7, uuid_text
+from costd.domain.provider_usage import tier_context
+from costd.domain.proxied.batch_orders import ordered
 from costd.domain.proxied.estimate import asked_units, estimate, likely_input_tokens
-from costd.domain.proxied.routes import Kind, seller
+from costd.domain.proxied.routes import Kind, result_id, seller
 from costd.domain.proxied.sold import Sold, bill
 from costd.domain.units import Quantity
 from costd.domain.usage import ERROR, INCOMPLETE, SANDBOX, Usage
 from costd.proxy_settings import OPEN
 from costd.services.admission import Decision
 from costd.store.ticket import Ticket
+from costd.wire.proxy.awaited import Awaited, Order, Place
 from costd.wire.proxy.called import NO_MODEL, Called, Metadata
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from costd.services.services import Services
 
 DOOR = "proxy"
+#: What is reserved for a batch whose requests cannot be seen: it is made as long as there is any money.
+_LEAST_NANO = 1
 #: How soon a record is offered again that the ledger could not take.
 _AGAIN_S = 1.0
 _FIRST_AGAIN_S = 0.05
@@ -43,12 +49,15 @@ class LedgerLink:
         self._settings = services.config.proxy
         #: Records that are on their way to the disk, or offered again until they are taken.
         self._pending: set[asyncio.Task[None]] = set()
+        self._awaited = Awaited(services.metrics.proxy.awaited)
 
     async def ask(self, called: Called) -> Decision | None:
         """Whether a call may be made; None where nobody could say, and it may all the same.
 
         Raises what a caller did wrong (Invalid, Forbidden), or what went wrong where calls are to be refused then.
         """
+        if called.route.kind is Kind.ORDER:
+            return await self._ask_for_order(called)
         units = estimate(called.route.endpoint, dict(called.said), self._settings.unlimited_output_tokens)
         usage = called.usage(
             model=called.model or NO_MODEL,
@@ -56,6 +65,28 @@ class LedgerLink:
             units=tuple(sorted(units.items())),
             request_id=called.request_id,
         )
+        return await self._decided(called, usage)
+
+    async def _ask_for_order(self, called: Called) -> Decision | None:
+        """The same of a batch: for each of its models, all or none; for one whose requests are not in it, the least."""
+        said, unlimited = dict(called.said), self._settings.unlimited_output_tokens
+        wanted = await asyncio.to_thread(ordered, said, unlimited)
+        known: dict[str, Any] = {"provider": self._provider(called), "context": tier_context("batch")}
+        asked = [
+            called.usage(
+                model=model, units=tuple(sorted(units.items())), request_id=f"{called.request_id}.{n}", **known
+            )
+            for n, (model, units) in enumerate(wanted.items(), 1)
+        ] or [called.usage(model=NO_MODEL, units=(), cost_nano=_LEAST_NANO, request_id=called.request_id, **known)]
+        decision: Decision | None = None
+        for usage in asked:
+            called.also_reserved += (usage.request_id,)
+            decision = await self._decided(called, usage)
+            if decision is not None and not decision.allow:
+                break
+        return decision
+
+    async def _decided(self, called: Called, usage: Usage) -> Decision | None:
         try:
             return await self._services.admission.decide(called.caller, usage)
         except (Invalid, Forbidden, Conflict):
@@ -75,7 +106,11 @@ class LedgerLink:
 
     def release(self, called: Called) -> None:
         """Let go of what a call had reserved."""
-        self._services.admission.release(called.caller, called.request_id)
+        self._let_go(called.caller, (called.request_id, *called.also_reserved))
+
+    def _let_go(self, caller: Caller, request_ids: Iterable[str]) -> None:
+        for request_id in request_ids:
+            self._services.admission.release(caller, request_id)
 
     def sandbox(self, called: Called) -> None:
         """Record a simulated call: it has no units and costs nothing."""
@@ -84,7 +119,12 @@ class LedgerLink:
     def sold(self, called: Called, sold: Sold) -> None:
         """Hand over the record of a call that has ended; its reservation ends with it."""
         kind = called.route.kind
-        if sold.is_pending or kind is Kind.FREE or kind is Kind.BATCH or (kind is Kind.RESULT and not sold.once_id):
+        if kind is Kind.ORDER or sold.once_id or sold.is_pending or kind is Kind.RESULT:
+            self._of_order(called, sold)
+            return
+        if kind is Kind.FREE or kind is Kind.BATCH:
+            if kind is Kind.BATCH and sold.is_complete:
+                self._fetched(called, result_id(called.path))
             self.release(called)
             return
         if kind is Kind.UNKNOWN and sold.usage is None:
@@ -92,11 +132,37 @@ class LedgerLink:
                 self._services.metrics.proxy.unmetered.add(called.labels, 1)
             self.release(called)
             return
-        request_id = called.request_id
-        if sold.once_id:  # it may be told again by another call
+        self._bill(called, sold, called.request_id)
+
+    def _of_order(self, called: Called, sold: Sold) -> None:
+        """What is worked on without a caller waiting: it was ordered, is looked at, or is there at last."""
+        is_new = called.route.kind is not Kind.RESULT
+        if sold.is_error and not sold.once_id:  # nothing came of it, or nothing is told of it
             self.release(called)
-            request_id = f"{called.upstream.name}:{sold.once_id}"[:256]
-        self._bill(called, sold, request_id)
+        elif sold.once_id and sold.is_complete and not sold.is_pending:
+            self.release(called)
+            self._fetched(called, sold.once_id)
+            # It may be told again by another call.
+            self._bill(called, sold, f"{called.upstream.name}:{sold.once_id}"[:256])
+        elif is_new and (sold.once_id or sold.response_id):
+            # What it may cost stays reserved, for as long as reservations live.
+            reserved = (called.request_id, *called.also_reserved)
+            order = Order(called.caller, called.route.endpoint, reserved)
+            self._awaited.add(self._place(called, sold.once_id or sold.response_id), order)
+        elif not is_new and sold.is_complete and not sold.is_pending:  # a batch has come to its end
+            if not sold.result_id:
+                self._fetched(called, sold.response_id)
+            elif sold.result_id != sold.response_id:
+                self._awaited.move(self._place(called, sold.response_id), sold.result_id)
+
+    def _fetched(self, called: Called, ident: str) -> None:
+        order = self._awaited.take(self._place(called, ident))
+        if order is not None:
+            self._let_go(order.caller, order.request_ids)
+
+    @staticmethod
+    def _place(called: Called, ident: str) -> Place:
+        return Place(called.caller.org_id, called.upstream.name, ident)
 
     def of_batch(self, called: Called, sold: Sold) -> None:
         """Hand over the record of one request of a batch, whose results are being fetched."""

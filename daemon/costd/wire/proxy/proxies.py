@@ -16,7 +16,7 @@ from costd.domain.errors import CostdError, Invalid, NotFound, Unauthenticated
 from costd.domain.proxied.refusals import Refusal, Speech, speech_of
 from costd.domain.proxied.routes import Route, clean_path, route_of
 from costd.proxy_settings import ANTHROPIC, Upstream
-from costd.wire.proxy.called import Called, KeptBodies
+from costd.wire.proxy.called import PROMPT_PROXY, SLUG_PROXY, Called, KeptBodies
 from costd.wire.proxy.exchange import Denied, Exchange, UpstreamFailed
 from costd.wire.proxy.headers import ANTHROPIC_VERSION, onward, onward_from_slug, with_key
 from costd.wire.proxy.ledger_link import LedgerLink, new_request_id
@@ -31,8 +31,6 @@ from costd.wire.web.route import JSON
 if TYPE_CHECKING:
     from costd.services.services import Services
 
-PROMPT_PROXY = "/api/proxy/v1/"
-SLUG_PROXY = "/proxy/"
 _TRUE = frozenset({"true", "1", "yes"})
 _NOTHING: Mapping[str, str] = {}
 #: What a call that is broken off has for its record, and that for the disk.
