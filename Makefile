@@ -6,6 +6,9 @@ STAMP  := $(VENV)/.installed
 KEEP   ?=
 ROUNDS ?= 200
 
+# Where compiled modules may not be kept, every start of costd compiles them all again, which is most of its work.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help venv demo run test lint proto prices schema certs bench bench-proxy soak clean
 .DEFAULT_GOAL := help
 
