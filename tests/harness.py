@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
+
+from costd.v1 import admin_pb2, admin_pb2_grpc
 
 START_S = 20.0
 
@@ -36,7 +39,11 @@ class Daemon:
         self.socket: str | None = self.ready["socket"]
         self.admin_key = Path(self.ready["admin_key_file"]).read_text().strip()
         self.client = httpx.Client(
-            base_url=self.http_url, headers={"Authorization": f"Bearer {self.admin_key}"}, timeout=30, trust_env=False
+            base_url=self.http_url,
+            headers={"Authorization": f"Bearer {self.admin_key}"},
+            timeout=30,
+            trust_env=False,
+            verify=scheme == "https",  # without TLS, the authorities that a system trusts need not be read
         )
 
     @property
@@ -58,10 +65,17 @@ class Daemon:
             connection.close()
 
     def key(self, name: str = "test", **fields: str) -> str:
-        """The secret of a new key; `fields` are options of `costd keys create`."""
-        options = [f"--{option.replace('_', '-')}={value}" for option, value in fields.items()]
-        out = costd("keys", "create", name, "--data-dir", str(self.data_dir), "--json", *options)
-        return str(json.loads(out.stdout)["key"])
+        """The secret of a new key; `fields` are role, org and what CreateKey takes by these names."""
+        named = {"role": "roles", "org": "organization"}
+        values = {named.get(field, field): [value] if field == "role" else value for field, value in fields.items()}
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel(self.grpc, options=options) as channel:
+            made = admin_pb2_grpc.AdminServiceStub(channel).CreateKey(
+                admin_pb2.CreateKeyRequest(name=name, **values),
+                metadata=[("authorization", f"Bearer {self.admin_key}")],
+                timeout=30,
+            )
+        return str(made.secret)
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """SIGTERM, and its exit status."""

@@ -6,13 +6,15 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import harness
 from harness import Daemon, until
 from scraping import Page
 
@@ -32,19 +34,17 @@ global:
   scrape_timeout: 200ms
 scrape_configs:
   - job_name: costd
-    file_sd_configs:
-      - files: [targets.json]
+    static_configs:
 """
 
 
 class Prometheus:
-    """A running Prometheus; `watch` says which daemon to scrape, under one name wherever it listens."""
+    """A running Prometheus that scrapes HTTP addresses, each under a name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, addresses: Mapping[str, str]) -> None:
         assert PROMETHEUS is not None
-        self._folder = folder
-        (folder / "prometheus.yml").write_text(CONFIG)
-        (folder / "targets.json").write_text("[]")
+        targets = [f"      - {{targets: [{at!r}], labels: {{instance: {name}}}}}" for name, at in addresses.items()]
+        (folder / "prometheus.yml").write_text(CONFIG + "\n".join(targets))
         self._log_path = folder / "prometheus.log"
         command = [PROMETHEUS, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb"]
         command += ["--web.listen-address=127.0.0.1:0", "--query.lookback-delta=5s"]
@@ -64,13 +64,6 @@ class Prometheus:
         except httpx.HTTPError:
             return False
 
-    def watch(self, daemon: Daemon) -> None:
-        """Scrape `daemon` from now on."""
-        target = {"targets": [daemon.ready["http"]], "labels": {"instance": "sidecar"}}
-        fresh = self._folder / "targets.json.new"
-        fresh.write_text(json.dumps([target]))
-        fresh.rename(self._folder / "targets.json")
-
     def query(self, expression: str) -> dict[str, float]:
         """{value of the label `model`: value} of an instant query."""
         answer = self._client.get("/api/v1/query", params={"query": expression}).json()
@@ -84,13 +77,42 @@ class Prometheus:
         self.process.wait(30)
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
-    folder = tmp_path / "prometheus"
-    folder.mkdir()
-    running = Prometheus(folder)
-    yield running
-    running.stop()
+@dataclass
+class Watched:
+    """A daemon that Prometheus scrapes under a name; it keeps its address over a restart."""
+
+    name: str
+    daemon: Daemon
+    prometheus: Prometheus
+
+    def restart(self, end: Callable[[Daemon], object]) -> None:
+        """End it, and start it again where Prometheus looks for it."""
+        end(self.daemon)
+        self.daemon = harness.start(self.daemon.data_dir, f"--http-listen={self.daemon.ready['http']}")
+
+    def ask(self, expression: str) -> dict[str, float]:
+        """{model: value} of a query about this daemon; METRIC{} in it stands for the daemon's own series."""
+        return self.prometheus.query(expression.replace("{", f'{{instance="{self.name}",'))
+
+
+#: How a daemon ends: by SIGTERM or by SIGKILL.
+ENDS = {"stop": Daemon.stop, "kill": Daemon.kill}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Watched]]:
+    """Two daemons that have records, and the Prometheus that scrapes both: a new one takes five seconds to begin."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    daemons = {name: harness.start(folder / name) for name in ENDS}
+    for daemon in daemons.values():
+        send(daemon, "gpt-4o", 1_000)
+        send(daemon, "mystery", 40)
+    prometheus = Prometheus(folder, {name: daemon.ready["http"] for name, daemon in daemons.items()})
+    found = {name: Watched(name, daemon, prometheus) for name, daemon in daemons.items()}
+    yield found
+    prometheus.stop()
+    for each in found.values():
+        each.daemon.kill()
 
 
 def records(model: str, count: int) -> list[dict[str, Any]]:
@@ -111,43 +133,36 @@ def send(daemon: Daemon, model: str, count: int) -> None:
 
 
 @needs_prometheus
-@pytest.mark.parametrize("end", [Daemon.stop, Daemon.kill], ids=["stop", "kill"])
-def test_totals_and_increases_are_right_across_a_restart(
-    prometheus: Prometheus, launch: Callable[..., Daemon], end: Callable[[Daemon], object]
-) -> None:
-    daemon = launch()
-    send(daemon, "gpt-4o", 1_000)
-    send(daemon, "mystery", 40)
-    prometheus.watch(daemon)
-    requests = "costd_requests_total"
-    until(lambda: prometheus.query(requests) == {"gpt-4o": 1000, "mystery": 40}, "the first scrape")
-    send(daemon, "gpt-4o", 100)
-    until(lambda: prometheus.query(requests)["gpt-4o"] == 1100, "another scrape")
-    send(daemon, "gpt-4o", 100)  # perhaps scraped, perhaps not
-    end(daemon)
-    daemon = launch()
-    prometheus.watch(daemon)
-    until(lambda: prometheus.query(requests).get("gpt-4o") == 1200, "a scrape after the restart")
-    send(daemon, "gpt-4o", 100)
-    until(lambda: prometheus.query(requests)["gpt-4o"] == 1300, "the last scrape")
+@pytest.mark.parametrize("end", ENDS)
+def test_totals_and_increases_are_right_across_a_restart(watched: dict[str, Watched], end: str) -> None:
+    sidecar = watched[end]
+    requests = "costd_requests_total{}"
+    until(lambda: sidecar.ask(requests) == {"gpt-4o": 1000, "mystery": 40}, "the first scrape")
+    send(sidecar.daemon, "gpt-4o", 100)
+    until(lambda: sidecar.ask(requests)["gpt-4o"] == 1100, "another scrape")
+    send(sidecar.daemon, "gpt-4o", 100)  # perhaps scraped, perhaps not
+    sidecar.restart(ENDS[end])
+    until(lambda: sidecar.ask(requests).get("gpt-4o") == 1200, "a scrape after the restart")
+    send(sidecar.daemon, "gpt-4o", 100)
+    until(lambda: sidecar.ask(requests)["gpt-4o"] == 1300, "the last scrape")
 
-    assert prometheus.query(f"resets({requests}[10m])") == {"gpt-4o": 0, "mystery": 0}
-    assert prometheus.query("resets(costd_cost_usd_total[10m])") == {"gpt-4o": 0, "mystery": 0}
-    assert prometheus.query("costd_cost_usd_total") == {"gpt-4o": 325, "mystery": 10}
-    assert prometheus.query('costd_tokens_total{type="input"}') == {"gpt-4o": 130_000, "mystery": 4_000}
-    assert prometheus.query("costd_request_latency_seconds_count") == {"gpt-4o": 1300, "mystery": 40}
+    assert sidecar.ask(f"resets({requests}[10m])") == {"gpt-4o": 0, "mystery": 0}
+    assert sidecar.ask("resets(costd_cost_usd_total{}[10m])") == {"gpt-4o": 0, "mystery": 0}
+    assert sidecar.ask("costd_cost_usd_total{}") == {"gpt-4o": 325, "mystery": 10}
+    assert sidecar.ask('costd_tokens_total{type="input"}') == {"gpt-4o": 130_000, "mystery": 4_000}
+    assert sidecar.ask("costd_request_latency_seconds_count{}") == {"gpt-4o": 1300, "mystery": 40}
     # Extrapolation adds half the mean distance of samples at each end: 4 % of 25.
-    until(lambda: prometheus.query(f"count_over_time({requests}[10m])")["gpt-4o"] >= 25, "enough samples", 30)
+    until(lambda: sidecar.ask(f"count_over_time({requests}[10m])")["gpt-4o"] >= 25, "enough samples", 30)
     for expression, truth in (
-        ("increase(costd_requests_total[10m])", 300),
-        ("increase(costd_cost_usd_total[10m])", 75),
+        ("increase(costd_requests_total{}[10m])", 300),
+        ("increase(costd_cost_usd_total{}[10m])", 75),
         ('increase(costd_request_latency_seconds_bucket{le="2.5"}[10m])', 300),
-        ("rate(costd_requests_total[10m]) * 600", 300),
+        ("rate(costd_requests_total{}[10m]) * 600", 300),
     ):
-        answer = prometheus.query(expression)
+        answer = sidecar.ask(expression)
         assert answer["gpt-4o"] == pytest.approx(truth, rel=0.1), expression
         assert answer["mystery"] == 0, expression
-    median_s = prometheus.query("histogram_quantile(0.5, rate(costd_request_latency_seconds_bucket[10m]))")
+    median_s = sidecar.ask("histogram_quantile(0.5, rate(costd_request_latency_seconds_bucket{}[10m]))")
     assert 1 < median_s["gpt-4o"] <= 2.5
 
 

@@ -22,8 +22,9 @@ from fault_proxy import misbehave
 from fleet import Fleet, Sidecar, agree, fleet, jobs, query, taken_back, totals
 from fleet_load import Books, NamedBatchDoor, callers
 
-SUITE_SEEDS = range(1, 11)
-_STEPS = 6
+#: Chosen so that each fault of a road, and each way for a sidecar and the hub to end, comes at least three times.
+SUITE_SEEDS = (42, 60, 82, 114, 313, 388)
+_STEPS = 8
 _LONGEST_STEP_S = 0.3
 
 

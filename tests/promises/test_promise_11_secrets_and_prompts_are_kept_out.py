@@ -75,7 +75,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, str,
     folder = tmp_path_factory.mktemp("secrets")
     daemon = harness.start(folder / "data", "--log-level", "debug", "--log-format", "json")
     heard: list[str] = []
-    keys = [daemon.admin_key, daemon.key("made by the command line")]
+    made = harness.costd("keys", "create", "made by the command line", "--data-dir", str(daemon.data_dir), "--json")
+    keys = [daemon.admin_key, json.loads(made.stdout)["key"]]
     headers = {"X-Provider-Key": SECRET, "Cookie": COOKIE, "X-Prompt": PROMPT, "User-Agent": PROMPT}
     for path, body in TAKEN:
         answer = daemon.client.post(path, json=body, headers=headers)

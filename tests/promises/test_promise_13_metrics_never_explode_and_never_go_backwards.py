@@ -22,7 +22,7 @@ A_REQUEST = 1_000
 
 #: What callers' inventions may cost beyond the caches, which are full by then. One label set takes about a kilobyte:
 #: 60,000 of them would be 60 MB.
-GROWTH_MB = 12.0
+GROWTH_MB = 20.0
 
 
 def body(rng: random.Random, number: int) -> dict[str, Any]:
