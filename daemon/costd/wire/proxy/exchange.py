@@ -22,8 +22,9 @@ from costd.domain.proxied.readers import Reader
 from costd.domain.proxied.routes import Kind
 from costd.domain.proxied.sandbox import answer as sandbox_answer
 from costd.wire.proxy.called import Called, form_fields, read_metadata
-from costd.wire.proxy.headers import backward
+from costd.wire.proxy.headers import Headers, backward
 from costd.wire.proxy.ledger_link import LedgerLink
+from costd.wire.proxy.pool import Answer, Body
 from costd.wire.proxy.upstreams import UpstreamFailed, Upstreams
 from costd.wire.unpacking import Unpacker
 from costd.wire.web import body as bodies
@@ -118,7 +119,7 @@ class Exchange:
 
     # -- up ----------------------------------------------------------------------------------------------------------
 
-    async def _body(self) -> object:
+    async def _body(self) -> Body:
         """The body as it goes upstream: bytes that were looked at, or a stream of what need not be; None for none."""
         request, called = self._request, self._called
         if request.method not in _READ_METHODS or not request.body_exists:
@@ -151,7 +152,7 @@ class Exchange:
         called.headers.popall(hdrs.CONTENT_ENCODING, None)
         return edited.body
 
-    async def _upload(self) -> object:
+    async def _upload(self) -> AsyncIterator[bytes]:
         """A body that streams through; of a form, what its first fields say is known before."""
         request = self._request
         length = request.headers.get(hdrs.CONTENT_LENGTH)
@@ -200,7 +201,7 @@ class Exchange:
 
     # -- down --------------------------------------------------------------------------------------------------------
 
-    async def _relay(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _relay(self, answer: Answer) -> web.StreamResponse:
         """Pass the answer on."""
         called = self._called
         called.answered = answer.status
@@ -215,7 +216,8 @@ class Exchange:
         )
         is_whole = False
         try:
-            await self._begin(answer, hides=reader.hides_usage)
+            if not _is_there(answer) or reader.hides_usage:
+                await self._begin(answer, hides=reader.hides_usage)
             await self._pass(answer, reader)
             is_whole = True
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -228,11 +230,17 @@ class Exchange:
             # Also where this call is cancelled: what was delivered is recorded.
             self._held += reader.rest()
             self._settle(reader, is_whole=is_whole)
-        await self._finish(is_whole=is_whole)
+        out = self._out
+        if out is None:
+            # It goes out with its head, in one piece.
+            headers = self._backward(answer)
+            out = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=self._held)
+        else:
+            await self._finish(out, is_whole=is_whole)
         self._count(answer.status)
-        return self._answered()
+        return out
 
-    def _results_at(self, answer: aiohttp.ClientResponse) -> str:
+    def _results_at(self, answer: Answer) -> str:
         """What results of batches are below, as the caller sees costd; "" where nothing can be changed in an answer."""
         if hdrs.CONTENT_ENCODING in answer.headers:
             return ""
@@ -240,19 +248,23 @@ class Exchange:
         scheme = "https" if headers.get("X-Forwarded-Proto") == "https" else self._request.scheme
         return f"{scheme}://{headers.get(hdrs.HOST, '')}{self._called.results_path}"
 
-    async def _begin(self, answer: aiohttp.ClientResponse, *, hides: bool) -> None:
+    def _backward(self, answer: Answer) -> Headers:
         headers = backward(answer.raw_headers)
-        if hides:
-            headers.popall(hdrs.CONTENT_LENGTH, None)
         headers["X-Costd-Request-Id"] = self._called.request_id
         headers.update(self._called.own_headers)
+        return headers
+
+    async def _begin(self, answer: Answer, *, hides: bool) -> None:
+        headers = self._backward(answer)
+        if hides:
+            headers.popall(hdrs.CONTENT_LENGTH, None)
         self._out = out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         try:
             await out.prepare(self._request)
         except OSError:
             self._is_gone = True
 
-    async def _pass(self, answer: aiohttp.ClientResponse, reader: Reader) -> None:
+    async def _pass(self, answer: Answer, reader: Reader) -> None:
         """Pass on piece by piece; the end of it is held back until the record is handed over."""
         called, hides = self._called, reader.hides_usage
         unpacker = Unpacker("" if hides else answer.headers.get(hdrs.CONTENT_ENCODING, ""))
@@ -275,8 +287,11 @@ class Exchange:
             # The end of a document is known when it is over; events go on at once.
             await self._let_go(0 if streams or self._is_settled else len(chunk))
 
-    async def _next(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _next(self, answer: Answer) -> bytes:
         """The next piece, b"" at the end. Raises TimeoutError where none comes, or nobody waits for it any more."""
+        content = answer.content
+        if not self._is_gone and ((chunk := content.read_nowait()) or content.at_eof()):
+            return chunk
         silent_until_s = self._clock.monotonic_s() + self._called.upstream.idle_s
         while True:
             now_s = self._clock.monotonic_s()
@@ -288,13 +303,15 @@ class Exchange:
                 silent_until_s = min(silent_until_s, self._drained_s)
             try:
                 async with asyncio.timeout(min(_LOOK_S, max(0.0, silent_until_s - now_s))):
-                    return await answer.content.readany()
+                    return await content.readany()
             except TimeoutError:
                 if self._clock.monotonic_s() >= silent_until_s:
                     raise
 
     async def _let_go(self, kept: int) -> None:
-        """Write what is held back, but for its last bytes."""
+        """Write what is held back, but for its last bytes; nothing before the answer is begun."""
+        if self._out is None:
+            return
         end = max(0, len(self._held) - kept)
         piece, self._held = self._held[:end], self._held[end:]
         await self._write(piece)
@@ -320,11 +337,11 @@ class Exchange:
             self._metrics.incomplete.add((*self._called.labels, by), 1)
         self._ledger.sold(self._called, sold)
 
-    async def _finish(self, *, is_whole: bool) -> None:
+    async def _finish(self, out: web.StreamResponse, *, is_whole: bool) -> None:
         """Pass on what was held back, and the end: an end only where the upstream's answer had one."""
         await self._let_go(0)
-        out, transport = self._out, self._request.transport
-        if self._is_gone or out is None:
+        transport = self._request.transport
+        if self._is_gone:
             return
         if is_whole:
             try:
@@ -335,14 +352,15 @@ class Exchange:
             out.force_close()
             transport.close()
 
-    def _answered(self) -> web.StreamResponse:
-        assert self._out is not None
-        return self._out
-
     def _count(self, status: int) -> None:
         called = self._called
         self._metrics.requests.add((*called.labels, str(status)), 1)
         self._metrics.total.observe(called.labels, self._clock.monotonic_s() - called.began_s)
+
+
+def _is_there(answer: Answer) -> bool:
+    """Whether all of an answer came with its head, as short documents do, and its length is known beforehand."""
+    return answer.content.is_eof() and hdrs.CONTENT_LENGTH in answer.headers
 
 
 def _unpacked(raw: bytes, packed: str, most_bytes: int) -> bytes:

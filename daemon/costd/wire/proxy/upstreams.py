@@ -7,16 +7,11 @@ import ssl
 from pathlib import Path
 
 import aiohttp
-from yarl import URL
 
 from costd.domain.errors import Refused
 from costd.proxy_settings import Upstream
 from costd.wire.proxy.called import Called
-
-#: What aiohttp would say by itself of a call that is not its own.
-_SKIPPED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-#: Providers close what is idle for longer.
-_KEEPALIVE_S = 15.0
+from costd.wire.proxy.pool import Answer, Body, Pool
 
 
 class UpstreamFailed(Refused):
@@ -33,7 +28,7 @@ class Upstreams:
 
     def __init__(self, upstreams: tuple[Upstream, ...]) -> None:
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._pools: dict[str, Pool] = {}
         self._keys: dict[Path, tuple[float, str]] = {}
 
     def find(self, name: str) -> Upstream | None:
@@ -60,15 +55,14 @@ class Upstreams:
             raise UpstreamFailed(502, "key", message) from None
         return held[1] or None
 
-    async def send(self, called: Called, body: object) -> aiohttp.ClientResponse:
-        """Make a call; what comes back has its headers, and its body still to come. Raises UpstreamFailed."""
+    async def send(self, called: Called, body: Body) -> Answer:
+        """Make a call; what comes back has its head, and its body still to come. Raises UpstreamFailed."""
         upstream = called.upstream
-        url = URL(f"{upstream.base_url}/{called.path}{'?' + called.query if called.query else ''}", encoded=True)
+        path = f"{called.path}?{called.query}" if called.query else called.path
         try:
+            pool = self._pools.get(upstream.name) or self._pool(upstream)
             async with asyncio.timeout(upstream.answer_s):
-                return await self._session(upstream).request(
-                    called.method, url, headers=called.headers, data=body, allow_redirects=False
-                )
+                return await pool.call(called.method, path, called.headers, body)
         except TimeoutError:
             raise UpstreamFailed(504, "timeout", f"{upstream.name} did not answer within its time") from None
         except aiohttp.ClientConnectorError as error:
@@ -76,26 +70,14 @@ class Upstreams:
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamFailed(502, "broken", f"{upstream.name} did not answer: {_words(error)}") from None
 
-    def _session(self, upstream: Upstream) -> aiohttp.ClientSession:
-        session = self._sessions.get(upstream.name)
-        if session is None:
-            session = self._sessions[upstream.name] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=_trust(upstream)),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=upstream.connect_s),
-                auto_decompress=False,
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=_SKIPPED,
-                read_bufsize=1 << 17,
-                max_line_size=1 << 16,
-                max_field_size=1 << 16,
-            )
-        return session
+    def _pool(self, upstream: Upstream) -> Pool:
+        pool = self._pools[upstream.name] = Pool(upstream.base_url, _trust(upstream), upstream.connect_s)
+        return pool
 
     async def close(self) -> None:
         """Close all connections."""
-        for session in self._sessions.values():
-            await session.close()
+        for pool in self._pools.values():
+            await pool.close()
 
 
 def _trust(upstream: Upstream) -> ssl.SSLContext | bool:
