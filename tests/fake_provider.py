@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 import fake_storage
+from packers import PACKERS
 from proxy_upstream import Received
 
 Json = dict[str, Any]
@@ -68,6 +69,9 @@ class Wish:
     looks: int = 0
     #: The body is compressed.
     compressed: bool = False
+    #: How a stream is packed (a name of PACKERS), and how many bytes of it are sent at a time: 0 for an event.
+    packed: str = ""
+    piece: int = 0
 
 
 class FakeProvider:
@@ -78,6 +82,9 @@ class FakeProvider:
         self.requests: list[tuple[str, Json, dict[str, str]]] = []
         #: The same, as they came.
         self.received: list[Received] = []
+        #: The events of the newest stream, as far as they were sent, and its bytes as they were sent.
+        self.events: list[bytes] = []
+        self.sent = b""
         self.go_on = threading.Event()
         self.cut = threading.Event()
         self._wish = Wish()
@@ -196,12 +203,23 @@ class FakeProvider:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         if wish.compressed:
             response.enable_compression(web.ContentCoding.gzip)
+        encoding, pack = PACKERS[wish.packed]
+        if encoding:
+            response.headers["content-encoding"] = encoding
+        self.events, self.sent = [], b""
         await response.prepare(request)
-        async for event in self._paced(wish, events):
-            try:
+        try:
+            if wish.packed or wish.piece:
+                self.events, self.sent = events, b"".join(pack(events))
+                for start in range(0, len(self.sent), wish.piece or len(self.sent)):
+                    await response.write(self.sent[start : start + (wish.piece or len(self.sent))])
+                    await asyncio.sleep(0)
+            async for event in self._paced(wish, [] if self.sent else events):
+                self.events.append(event)
+                self.sent += event
                 await response.write(event)
-            except ConnectionError:
-                return response
+        except ConnectionError:
+            return response
         if wish.cut_after is not None:
             assert request.transport is not None
             request.transport.close()
@@ -483,7 +501,7 @@ class FakeProvider:
         ended = {"stop_reason": "tool_use" if wish.tool_call else "end_turn", "stop_sequence": None}
         if not body.get("stream"):
             return web.json_response({**head, "content": blocks, **ended, "usage": usage})
-        begun = {**usage, "output_tokens": 1, "server_tool_use": None}
+        begun = {**usage, "output_tokens": 1, "server_tool_use": None, "output_tokens_details": None}
         message = {**head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": begun}
         told = ("output_tokens", "output_tokens_details", "server_tool_use")
         cumulative = {name: usage[name] for name in told if name in usage}

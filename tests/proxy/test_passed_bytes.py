@@ -46,6 +46,9 @@ async def answer(request: web.Request) -> web.StreamResponse:
     if wanted == "overloaded":
         error = {"type": "overloaded_error", "message": "Overloaded"}
         return web.json_response({"type": "error", "error": error, "request_id": "req_1"}, status=529)
+    if wanted == "odd counts":
+        usage = {"prompt_tokens": 11, "completion_tokens": 3, "completion_tokens_details": {"reasoning_tokens": 9}}
+        return web.json_response({**HEAD, "object": "chat.completion", "choices": [], "usage": usage})
     if request.path.endswith("/files"):
         return web.json_response({"id": "file-1", "object": "file", "bytes": len(await request.read())})
     headers = {"content-type": "text/event-stream"}
@@ -124,6 +127,16 @@ def test_usage_that_costd_alone_asked_for_is_taken_out(proxied: Daemon, provider
     assert got.content == STREAM.replace(b"data: " + json.dumps(USAGE).encode() + b"\r\n\r\n", b"")
     is_sold_once_more(proxied, before)
     assert json.loads(provider.requests[-1].body) == {**json.loads(plain), "stream_options": {"include_usage": True}}
+
+
+def test_counts_that_cannot_be_are_recorded_without_what_makes_them_so(proxied: Daemon) -> None:
+    """More reasoning than output: the record is kept all the same, once, with its tokens."""
+    before = sums(proxied)
+    said = headers(proxied, "odd counts")
+    got = httpx.post(url(proxied, "openai/chat/completions"), content=KEPT, headers=said, timeout=30)
+    assert got.json()["usage"]["completion_tokens_details"] == {"reasoning_tokens": 9}
+    is_sold_once_more(proxied, before)
+    assert "recorded in part" in proxied.log
 
 
 def test_the_end_of_a_stream_does_not_wait_for_an_upstream_that_stays_open(proxied: Daemon) -> None:

@@ -98,7 +98,7 @@ def _brotli() -> Callable[[bytes], bytes]:
 
 
 def _zstd() -> Callable[[bytes], bytes]:
-    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress
+    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=True).decompress
 
 
 _ENCODINGS: dict[str, Callable[[], Callable[[bytes], bytes]]] = {

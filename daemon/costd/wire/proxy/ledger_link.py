@@ -37,10 +37,6 @@ _FIRST_AGAIN_S = 0.05
 _log = logging.getLogger(__name__)
 
 
-class _Unfit(Refused):
-    """A record that the ledger takes in no form: to offer it again is of no use."""
-
-
 class LedgerLink:
     """Asks budgets and records, for all proxied calls."""
 
@@ -212,31 +208,17 @@ class LedgerLink:
             **{"provider": self._provider(called), **known},
         )
         try:
-            ticket = self._offer(called, usage)
+            ticket = self._services.metering.record(called.caller, usage, DOOR)
         except Refused as refusal:
-            self._later(self._again(called, usage, refusal))
+            self._later(self._offered(called, usage, refusal))
         else:
             self._later(self._kept(called, usage, ticket))
-
-    def _offer(self, called: Called, usage: Usage) -> Ticket[Receipt]:
-        """Hand a record over; what does not fit of what a provider said is left out rather than the record."""
-        for fitting in _ever_less(usage):
-            try:
-                return self._services.metering.record(called.caller, fitting, DOOR)
-            except Invalid as refusal:
-                _log.warning(
-                    "a provider's usage does not fit and is recorded in part: %s", refusal.message,
-                    extra={"upstream": called.upstream.name, "endpoint": called.route.endpoint},
-                )  # fmt: skip
-        raise _Unfit("it fits in no form")
 
     async def _kept(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
         try:
             receipt = await ticket
-        except Conflict:
-            pass  # told before, by another call
         except Refused as refusal:
-            await self._again(called, usage, refusal)
+            await self._offered(called, usage, refusal)
         else:
             await self._keep_bodies(called, receipt)
 
@@ -248,24 +230,32 @@ class LedgerLink:
         except Refused as refusal:
             _log.warning("bodies of a proxied call were not stored: %s", refusal.message)
 
-    async def _again(self, called: Called, usage: Usage, refusal: Refused) -> None:
-        """Offer a record until it is kept: what was delivered is billed."""
-        pause_s = _FIRST_AGAIN_S
-        while True:
-            self._services.metrics.proxy.unrecorded.add((), 1)
-            _log.debug("a record of a proxied call waits for the ledger: %s", refusal.message)
-            await asyncio.sleep(pause_s)
-            pause_s = min(_AGAIN_S, pause_s * 2)
+    async def _offered(self, called: Called, usage: Usage, refusal: Refused) -> None:
+        """Offer a record again until it is kept: what was delivered is billed.
+
+        What does not fit of what a provider said is left out rather than the record.
+        """
+        said = {"upstream": called.upstream.name, "endpoint": called.route.endpoint}
+        lesser, pause_s = iter(_ever_less(usage)), _FIRST_AGAIN_S
+        while not isinstance(refusal, Conflict):  # told before, by another call
+            if isinstance(refusal, Invalid | Forbidden):
+                fitting = next(lesser, None) if isinstance(refusal, Invalid) else None
+                if fitting is None:
+                    _log.error("a record of a proxied call cannot be kept: %s", refusal.message, extra=said)
+                    return
+                usage, reason = fitting, refusal.message
+                _log.warning("a provider's usage does not fit and is recorded in part: %s", reason, extra=said)
+            else:
+                self._services.metrics.proxy.unrecorded.add((), 1)
+                _log.debug("a record of a proxied call waits for the ledger: %s", refusal.message)
+                await asyncio.sleep(pause_s)
+                pause_s = min(_AGAIN_S, pause_s * 2)
             try:
-                await self._offer(called, usage)
-            except Conflict:
-                return
-            except (Forbidden, _Unfit) as error:
-                _log.error("a record of a proxied call cannot be kept: %s", error.message)
-                return
+                receipt = await self._services.metering.record(called.caller, usage, DOOR)
             except Refused as error:
                 refusal = error
             else:
+                await self._keep_bodies(called, receipt)
                 return
 
     def _later(self, work: Any) -> None:
@@ -288,8 +278,9 @@ def new_request_id(now_ms: int) -> str:
     return uuid_text(quick_uuid7(now_ms))
 
 
-def _ever_less(usage: Usage) -> tuple[Usage, ...]:
+def _ever_less(usage: Usage) -> tuple[Usage, Usage]:
+    """The tokens alone, and nothing but that there was a call."""
     tokens = tuple(pair for pair in usage.units if pair[0] in {"input_tokens", "output_tokens"})
     bare = usage._replace(units=tokens, context=())
     odd = bare._replace(units=(), user="", model=NO_MODEL, prompt_key="", prompt_version="", tags=())
-    return usage, bare, odd._replace(status=usage.status if usage.status == ERROR else INCOMPLETE)
+    return bare, odd._replace(status=usage.status if usage.status == ERROR else INCOMPLETE)
