@@ -81,6 +81,7 @@ VALID: dict[str, Any] = {
         "on_hub_down": "allow",
     },
     "/api/costs/manual": {"service": "OpenAI", "amount": 5.0, **MONTH, "category": "c"},
+    "/api/api-keys": {"name": "k"},
 }
 #: Values at the edges of what JSON can say.
 ODD = [
@@ -119,7 +120,7 @@ ODD = [
     {"\n": 1},
     ["a", 1],
 ]
-TABLES = ("event", "request", "month_entry", "api_key", "catalog_user", "catalog_project", "ledger_commit")
+TABLES = ("event", "request", "month_entry", "api_key", "catalog_user", "catalog_project", "audit", "ledger_commit")
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -151,8 +152,8 @@ def test_odd_json_is_never_a_failure_and_never_recorded_when_refused(daemon: Dae
         body = mutated(VALID[path], chance)
         before = held(daemon)
         response = daemon.client.post(path, content=json.dumps(body))
-        assert response.status_code in {200, 400, 403, 409, 413}, (body, response.text)
-        if response.status_code != 200:
+        assert response.status_code in {200, 201, 400, 403, 409, 413}, (body, response.text)
+        if response.status_code not in {200, 201}:
             assert response.json()["success"] is False
             assert held(daemon) == before, body
         elif path == "/v1/usage/records":
@@ -169,6 +170,29 @@ def test_odd_changes_of_a_budget_are_never_a_failure(daemon: Daemon, method: str
         response = daemon.client.request(method, f"/api/budgets/{made}", content=json.dumps(body))
         assert response.status_code in {200, 400, 409}, (body, response.text)
     assert daemon.client.get(f"/api/budgets/{made}").status_code == 200
+
+
+def test_odd_names_of_a_profile_are_never_a_failure(daemon: Daemon) -> None:
+    chance = random.Random("profile")
+    for _ in range(150):
+        body = mutated({"name": "admin"}, chance)
+        before = held(daemon)
+        response = daemon.client.put("/api/profile", content=json.dumps(body))
+        assert response.status_code in {200, 400}, (body, response.text)
+        if response.status_code == 400:
+            assert held(daemon) == before, body
+    assert daemon.client.put("/api/profile", json={"name": "admin"}).json()["name"] == "admin"
+
+
+@pytest.mark.parametrize("path", ["/api/api-keys", "/api/audit-logs"])
+def test_odd_pages_are_never_a_failure(daemon: Daemon, path: str) -> None:
+    chance = random.Random(path)
+    for _ in range(150):
+        odd = [value for value in ODD if isinstance(value, str | int | float) and value != "\ud800"]
+        query = {"cursor": str(chance.choice([*odd, "7", "0" * 18, "9" * 19])), "limit": str(chance.choice(odd))}
+        named = {name: value for name, value in query.items() if chance.random() < 0.6}
+        response = daemon.client.get(path, params=named)
+        assert response.status_code in {200, 400}, (named, response.text)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)

@@ -76,9 +76,20 @@ def test_what_is_the_hubs_is_refused_with_where_to_go(launch: Launch) -> None:
         assert done.returncode != 0, arguments
         assert command in done.stderr, done.stderr
         assert hub.grpc in done.stderr, done.stderr
-    answer = sidecar.client.post("/api/ingest/generate-key", json={"keyName": "mine"})
-    assert answer.status_code == 403, answer.text
+    headers = {"Authorization": f"Bearer {hub.admin_key}"}
+    for answer in (
+        sidecar.client.post("/api/ingest/generate-key", json={"keyName": "mine"}),
+        sidecar.client.post("/api/api-keys", json={"name": "mine"}),
+        sidecar.client.delete(f"/api/api-keys/{key.id}"),
+        sidecar.client.put("/api/profile", json={"name": "other"}, headers=headers),
+    ):
+        assert answer.status_code == 403, answer.text
+        assert hub.grpc in answer.json()["message"], answer.text
     assert lets_in(sidecar, key.secret)
+    # Its own keys are its own, and what is named at the hub has its name at the sidecar.
+    assert sidecar.client.put("/api/profile", json={"name": "mine"}).json()["name"] == "mine"
+    named = hub.client.put("/api/profile", json={"name": "other"}).json()
+    until(lambda: sidecar.client.get("/api/profile", headers=headers).json() == named, "the name", 30)
     with stubs(sidecar) as services:
         request = correction_pb2.RepriceRequest(reason="because")
         error = refusal_of(lambda: next(services.admin.Reprice(request, metadata=services.metadata, timeout=20)))

@@ -79,6 +79,15 @@ def test_promise_14_keys_go_on_working_and_revoked_ones_do_not(released: Release
         assert send(door, upgraded, Call(1), key=secrets["revoked"])[0].status == refusal
 
 
+def test_promise_14_what_was_done_before_is_in_the_audit_trail(released: Released, upgraded: Daemon) -> None:
+    items = upgraded.client.get("/api/audit-logs?limit=100").json()["items"]
+    told = [(item["action"], json.loads(item["metadata"])["name"]) for item in items if "api_key." in item["action"]]
+    assert told[-1] == ("api_key.created", "admin")
+    assert ("api_key.revoked", "revoked") in told
+    profile = upgraded.client.get("/api/profile").json()
+    assert profile["updated_at"] == profile["created_at"]
+
+
 @pytest.mark.parametrize("door", [GrpcDoor, HttpDoor, BatchDoor, ColumnsDoor, StreamDoor], ids=lambda door: door.name)
 def test_promise_14_a_retry_across_an_upgrade_is_a_duplicate(released: Released, upgraded: Daemon, door: Any) -> None:
     before = upgraded.query("SELECT count(*) FROM event")

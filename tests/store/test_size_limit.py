@@ -9,9 +9,9 @@ import pytest
 
 from costd.clock import ManualClock
 from costd.domain.errors import OutOfSpace
+from costd.store.audit import append_audit
 from costd.store.commit import Change
 from costd.store.connection import connect
-from costd.store.keys import append_audit
 from costd.store.retention import RetentionLimits, retain
 from costd.store.writer import Writer
 from harness import until

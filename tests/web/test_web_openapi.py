@@ -119,6 +119,8 @@ BODIES: dict[str, Any] = {
     "/api/prices/{id}": PRICE | {"usd_each": {"images": 0.5}},
     "/api/budgets": BUDGET,
     "/api/budgets/{id}": BUDGET | {"name": None, "amount_usd": 2},
+    "/api/api-keys": {"name": "k"},
+    "/api/profile": {"name": "admin"},
     "/api/proxy-endpoints": {"name": "e", "store_bodies": True, "body_bytes": 1000, "retention_days": 7},
 }
 #: What a hub alone answers.
@@ -138,6 +140,8 @@ def some_id(daemon: Daemon, path: str) -> str:
         return str(daemon.client.post("/api/budgets", json=BUDGET | {"name": path + uuid4().hex}).json()["data"]["id"])
     if path.startswith("/api/proxy-endpoints"):
         return str(daemon.client.post("/api/proxy-endpoints", json={"name": uuid4().hex}).json()["id"])
+    if path.startswith("/api/api-keys"):
+        return str(daemon.client.post("/api/api-keys", json={"name": "k"}).json()["id"])
     return str(daemon.client.post("/v1/usage/record", json=RECORD).json()["event_id"])
 
 
@@ -157,8 +161,9 @@ def test_every_answer_fits_its_schema(
         if body
         else daemon.client.request(method, url, params=query)
     )
-    assert response.status_code == 200, response.text
-    ((kind, content),) = operation["responses"]["200"]["content"].items()
+    (good,) = [status for status in operation["responses"] if status.startswith("2")]
+    assert str(response.status_code) == good, response.text
+    ((kind, content),) = operation["responses"][good]["content"].items()
     if kind == "application/json":
         assert misfits(response.json(), content["schema"], document) == []
     if body is not None and not isinstance(body, list):

@@ -16,6 +16,7 @@ from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admin_key import ensure_admin_key
 from costd.services.admission import Admission
+from costd.services.audit import AuditTrail
 from costd.services.batching import Batching
 from costd.services.catalog import Catalog
 from costd.services.catalog_lists import CatalogLists
@@ -89,8 +90,7 @@ class Core:
             access = Access(
                 self.writer, self.readers, clock, membership, auth_required=config.auth, local_token=local_token
             )
-            self._load_metrics(metrics, config.metrics.labels)
-            metrics.read_price_version_from(lambda: prices.version)
+            self._load_metrics(metrics, config.metrics.labels, prices)
             self.admin_key_file = ensure_admin_key(access, config.data_dir)
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
@@ -105,6 +105,7 @@ class Core:
                 prices=prices,
                 price_rules=PriceRules(prices, self.readers, clock),
                 access=access,
+                audit=AuditTrail(self.readers),
                 budgets=budgets,
                 budget_status=budget_status,
                 tills=tills,
@@ -150,7 +151,8 @@ class Core:
         self.readers = Readers(path, clock)
         self.sync_readers = Readers(path, clock)
 
-    def _load_metrics(self, metrics: Metrics, labels: Sequence[str]) -> None:
+    def _load_metrics(self, metrics: Metrics, labels: Sequence[str], prices: Prices) -> None:
+        metrics.read_price_version_from(lambda: prices.version)
         with self.readers.snapshot(unbounded=True) as connection:
             metrics.load_usage(load_totals(connection, labels), load_latencies(connection, labels))
             metrics.adjusted(load_adjustments(connection))

@@ -57,6 +57,7 @@ COMMANDS = MappingProxyType(
         "hub": ("costd.cli.hub", "Run a hub in the foreground."),
         "config": ("costd.cli.config", "Look at the configuration, or begin one."),
         "keys": ("costd.cli.keys", "Make, list and revoke keys."),
+        "audit": ("costd.cli.audit", "Read who did what."),
         "proxy": ("costd.cli.proxy", "Proxy endpoints: point an SDK at costd and be done."),
         "sources": ("costd.cli.sources", "Make, list and forget the sidecars of a hub."),
         "flush": ("costd.cli.flush", "Forward everything to the hub, now."),

@@ -31,7 +31,10 @@ class Standing(NamedTuple):
 
 
 class SyncedKey(NamedTuple):
-    """A key without its secret: `digest` is that one's SHA-256. `revoked_ms` is None while it is in force."""
+    """A key without its secret: `digest` is that one's SHA-256. `revoked_ms` is None while it is in force.
+
+    `renamed_ms` is None while it has the name that it was made with.
+    """
 
     id: str
     organization: str
@@ -45,6 +48,7 @@ class SyncedKey(NamedTuple):
     description: str
     created_ms: int
     revoked_ms: int | None
+    renamed_ms: int | None = None
 
 
 class SyncedItem(NamedTuple):

@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from costd.clock import Clock
 from costd.domain.access import DEFAULT_ROLES, ROLES, Caller
 from costd.domain.errors import Forbidden, Invalid, NotFound, Unauthenticated
-from costd.domain.ids import public_id
+from costd.domain.ids import parse_uuid, public_id
 from costd.domain.usage import check_string
 from costd.services.membership import Membership
 from costd.store.commit import Change, Commit
-from costd.store.keys import HUB, StoredKey, insert_key, load_keys, revoke_key, store_last_used
+from costd.store.keys import (
+    HUB,
+    StoredKey,
+    delete_key,
+    insert_key,
+    load_keys,
+    rename_key,
+    revoke_key,
+    store_last_used,
+)
 from costd.store.orgs import OWN_ORG, find_org, org_name, org_names
 from costd.store.reader import Readers
 
@@ -29,6 +38,9 @@ _Told = TypeVar("_Told")
 
 PREFIX_LENGTH = len(SECRET_START) + 6
 _SECRET_BYTES = 32
+
+MAX_PAGE = 100
+DEFAULT_PAGE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,14 @@ class KeyInfo:
     last_used_ms: int | None
     revoked_ms: int | None
     organization: str
+    renamed_ms: int | None = None  # None: it has the name it was made with
+
+
+class KeyPage(NamedTuple):
+    """Some keys, newest first, and where the next page begins; "" where this was the last."""
+
+    keys: list[KeyInfo]
+    next_cursor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +188,61 @@ class Access:
             key = revoke_key(commit, org_id, wanted, caller.key_id)
             if key.origin:
                 self._membership.require_no_hub("this key is revoked", f"costd keys revoke {key.id}")
+            return _placed(commit, key)
+
+        return self._change(apply, lambda placed: self._info(*placed))
+
+    def page(self, caller: Caller, cursor: str = "", limit: int | None = None) -> KeyPage:
+        """Of list_keys those in force; `cursor` is the next_cursor of an earlier page, "" for the first."""
+        caller.require("admin")
+        limit = DEFAULT_PAGE if limit is None else limit
+        if not 1 <= limit <= MAX_PAGE:
+            raise Invalid("limit", f"must be between 1 and {MAX_PAGE}")
+        if cursor and parse_uuid(cursor) is None:
+            raise Invalid("cursor", "must be the next cursor of an earlier answer")
+        listed = self.list_keys(caller)
+        living = [key for key in listed if key.revoked_ms is None and (not cursor or key.id < cursor)]
+        found = living[:limit]
+        return KeyPage(found, found[-1].id if len(living) > limit else "")
+
+    def delete_key(self, caller: Caller, key_id: str) -> Ticket[KeyInfo]:
+        """Revoke a key in force that the caller looks after, by its id and nothing else. Needs admin.
+
+        In force when the ticket resolves, which raises NotFound.
+        """
+        caller.require("admin")
+        org_id = None if caller.org_id == OWN_ORG else caller.org_id
+
+        def apply(commit: Commit) -> _Placed:
+            key = delete_key(commit, org_id, key_id, caller.key_id)
+            if key.origin:
+                self._membership.require_no_hub("this key is revoked", f"costd keys revoke {key.id}")
+            return _placed(commit, key)
+
+        return self._change(apply, lambda placed: self._info(*placed))
+
+    def profile(self, caller: Caller) -> KeyInfo:
+        """The caller's own key. Reads the ledger; raises NotFound where the caller has none."""
+        key = self._keys.get(caller.key_id)
+        if key is None:
+            raise _no_profile()
+        with self._readers.snapshot() as connection:
+            return self._info(key, org_name(connection, key.org_id))
+
+    def rename_key(self, caller: Caller, name: str) -> Ticket[KeyInfo]:
+        """Give the caller's own key another name. Needs admin: others know the key by that name, and revoke it by it.
+
+        In force when the ticket resolves. Raises Forbidden, Invalid, and NotFound where the caller has no key.
+        """
+        caller.require("admin")
+        _check_name(name)
+        if not caller.key_id:
+            raise _no_profile()
+
+        def apply(commit: Commit) -> _Placed:
+            key = rename_key(commit, caller.org_id, caller.key_id, name, caller.key_id)
+            if key.origin:
+                self._membership.require_no_hub("this key is renamed", "PUT /api/profile")
             return _placed(commit, key)
 
         return self._change(apply, lambda placed: self._info(*placed))
@@ -288,6 +363,7 @@ class Access:
             self._used_ms.get(key.id, key.last_used_ms),
             key.revoked_ms,
             organization,
+            key.renamed_ms,
         )
 
 
@@ -325,10 +401,19 @@ def check_binding(bound: str, said: str, field: str, key_name: str) -> str:
     return bound
 
 
-def _check_new(new: NewKey) -> None:
-    if not new.name:
+def _no_profile() -> NotFound:
+    return NotFound("who calls without a key has no profile; send one of `costd keys create`")
+
+
+def _check_name(name: str) -> None:
+    if not name:
         raise Invalid("name", "must say what the key is for")
-    for field in ("name", "team", "project", "source_app", "description", "organization"):
+    check_string(name, "name")
+
+
+def _check_new(new: NewKey) -> None:
+    _check_name(new.name)
+    for field in ("team", "project", "source_app", "description", "organization"):
         check_string(getattr(new, field), field)
     for role in new.roles:
         if role not in ROLES:

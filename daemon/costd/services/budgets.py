@@ -22,10 +22,10 @@ from costd.domain.series import TAG_SEPARATOR
 from costd.domain.window import MONTH
 from costd.services.membership import Membership
 from costd.store import budgets as store
+from costd.store.audit import append_audit
 from costd.store.budget_history import Before, read_before, settle_before
 from costd.store.budgets import HUB, NOT_COUNTED, StoredBudget, StoredChange
 from costd.store.commit import Change, Commit
-from costd.store.keys import append_audit
 from costd.store.orgs import org_name
 from costd.store.reader import Readers
 

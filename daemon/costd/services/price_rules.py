@@ -21,8 +21,8 @@ from costd.services.price_checks import (
 )
 from costd.services.prices import Prices
 from costd.store import price_rules, price_state
+from costd.store.audit import append_audit
 from costd.store.commit import Commit
-from costd.store.keys import append_audit
 from costd.store.orgs import OWN_ORG
 from costd.store.price_rules import StoredRule
 from costd.store.price_state import PriceState

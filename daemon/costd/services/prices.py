@@ -18,8 +18,8 @@ from costd.domain.rates import Context
 from costd.services.membership import Membership
 from costd.services.price_checks import check_table
 from costd.store import price_state
+from costd.store.audit import append_audit
 from costd.store.commit import Change, Commit
-from costd.store.keys import append_audit
 from costd.store.orgs import OWN_ORG, find_org
 from costd.store.price_list import PriceList
 from costd.store.price_sources import FILE

@@ -20,8 +20,8 @@ from costd.domain.series import DIMENSIONS, Series
 from costd.services.prices import Prices
 from costd.store import corrections
 from costd.store.adjustments import REPRICE, AdjustmentDraft, append_adjustments, newest_adjustment
+from costd.store.audit import append_audit
 from costd.store.commit import Change, Commit
-from costd.store.keys import append_audit
 from costd.store.rating_rows import RatingBlock, RatingRow, RatingSource
 from costd.store.reader import Readers
 from costd.store.sums import Wanted

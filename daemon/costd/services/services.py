@@ -10,6 +10,7 @@ from costd.metrics import Metrics
 from costd.services.access import Access
 from costd.services.admission import Admission
 from costd.services.alerts import Alerts
+from costd.services.audit import AuditTrail
 from costd.services.batching import Batching
 from costd.services.budget_status import BudgetStatus
 from costd.services.budgets import Budgets
@@ -51,6 +52,7 @@ class Services:
     prices: Prices
     price_rules: PriceRules
     access: Access
+    audit: AuditTrail
     budgets: Budgets
     budget_status: BudgetStatus
     tills: Tills

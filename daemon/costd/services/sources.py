@@ -14,9 +14,10 @@ from costd.domain.link import AWAY, CONNECTED, FORGOTTEN, NEVER
 from costd.domain.usage import check_string
 from costd.metrics.road import SourceReading
 from costd.services.access import Access, NewKey
+from costd.store.audit import append_audit
 from costd.store.budget_rows import return_all
 from costd.store.commit import Change, Commit
-from costd.store.keys import StoredKey, append_audit, insert_key, revoke_key
+from costd.store.keys import StoredKey, insert_key, revoke_key
 from costd.store.orgs import OWN_ORG, ensure_org, org_name
 from costd.store.reader import Readers
 from costd.store.sources import (

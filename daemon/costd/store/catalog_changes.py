@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from costd.store.audit import append_audit
 from costd.store.catalog_kinds import PROJECT, USER, Kind
 from costd.store.catalog_log import log_change
 from costd.store.commit import Commit
-from costd.store.keys import append_audit
 
 #: The audit trail outlives the people in it: it says that these changed, not from what to what.
 _PERSONAL = frozenset({(USER.name, "email"), (USER.name, "name")})

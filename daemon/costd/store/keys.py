@@ -1,19 +1,20 @@
-"""API keys and the audit trail of what was done to them."""
+"""API keys as they are kept."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from costd.domain.errors import Conflict, NotFound
+from costd.store.audit import append_audit
 from costd.store.commit import Commit
 from costd.store.hub_state import next_keys_version
 
 _COLUMNS = (
     "id, org_id, name, digest, key_prefix, roles, team, project, source_app, description, "
-    "created_ms, last_used_ms, revoked_ms, origin"
+    "created_ms, last_used_ms, revoked_ms, origin, renamed_ms"
 )
 
 #: Where a key is from, "" where it was made here: a copy of the hub's, or of one that the hub has no more.
@@ -23,7 +24,10 @@ GONE = "gone"
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key as the ledger keeps it: `digest` is the SHA-256 of its secret. Times are UTC milliseconds."""
+    """A key as the ledger keeps it: `digest` is the SHA-256 of its secret. Times are UTC milliseconds.
+
+    `renamed_ms` is when it got the name it has, None where that is the one it was made with.
+    """
 
     id: str
     org_id: int
@@ -39,6 +43,7 @@ class StoredKey:
     last_used_ms: int | None = None
     revoked_ms: int | None = None
     origin: str = ""
+    renamed_ms: int | None = None
 
 
 def load_keys(connection: sqlite3.Connection) -> list[StoredKey]:
@@ -50,7 +55,7 @@ def load_keys(connection: sqlite3.Connection) -> list[StoredKey]:
 def insert_key(commit: Commit, key: StoredKey, actor: str) -> None:
     """Store a new key and say so in the audit trail."""
     commit.connection.execute(
-        f"INSERT INTO api_key ({_COLUMNS}, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?)",
+        f"INSERT INTO api_key ({_COLUMNS}, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, NULL, ?)",
         (
             key.id,
             key.org_id,
@@ -87,9 +92,41 @@ def revoke_key(commit: Commit, org_id: int | None, wanted: str, actor: str) -> S
         raise Conflict(f'{len(living)} keys are named "{wanted}"; name the one to revoke by its id')
     if not living:
         return keys[0]
-    _store_revoked(commit, living[0].id, commit.now_ms)
-    append_audit(commit, living[0].org_id, actor, "api_key.revoked", living[0].id, {"name": living[0].name})
-    return next(key for key in load_keys(commit.connection) if key.id == living[0].id)
+    return _revoke(commit, living[0], actor)
+
+
+def delete_key(commit: Commit, org_id: int | None, key_id: str, actor: str) -> StoredKey:
+    """Revoke the living key with this very id; NotFound where it is none, or no more.
+
+    It is of this organization, or of any where that is None.
+    """
+    return _revoke(commit, _living_key(commit, org_id, key_id), actor)
+
+
+def rename_key(commit: Commit, org_id: int, key_id: str, name: str, actor: str) -> StoredKey:
+    """Give the organization's living key with this id another name; NotFound where there is none."""
+    key = _living_key(commit, org_id, key_id)
+    if key.name == name:
+        return key
+    commit.connection.execute(
+        "UPDATE api_key SET name = ?, renamed_ms = ?, version = ? WHERE id = ?",
+        (name, commit.now_ms, next_keys_version(commit), key_id),
+    )
+    append_audit(commit, key.org_id, actor, "api_key.renamed", key_id, {"from": key.name, "to": name})
+    return replace(key, name=name, renamed_ms=commit.now_ms)
+
+
+def _living_key(commit: Commit, org_id: int | None, key_id: str) -> StoredKey:
+    for key in keys_by_id(commit.connection, [key_id]):
+        if key.revoked_ms is None and org_id in {None, key.org_id}:
+            return key
+    raise NotFound("there is no key with this id, or it was revoked")
+
+
+def _revoke(commit: Commit, key: StoredKey, actor: str) -> StoredKey:
+    _store_revoked(commit, key.id, commit.now_ms)
+    append_audit(commit, key.org_id, actor, "api_key.revoked", key.id, {"name": key.name})
+    return replace(key, revoked_ms=commit.now_ms)
 
 
 def learn_revocations(
@@ -126,17 +163,6 @@ def store_last_used(commit: Commit, used_ms: dict[str, int]) -> None:
     commit.connection.executemany(
         "UPDATE api_key SET last_used_ms = max(coalesce(last_used_ms, 0), ?) WHERE id = ?",
         [(used, key_id) for key_id, used in used_ms.items()],
-    )
-
-
-def append_audit(
-    commit: Commit, org_id: int, actor: str, action: str, resource_id: str, metadata: dict[str, object]
-) -> None:
-    """Add a line to the audit trail; `action` is "resource.verb"."""
-    commit.connection.execute(
-        "INSERT INTO audit (org_id, at_ms, actor, action, resource_type, resource_id, metadata) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (org_id, commit.now_ms, actor, action, action.partition(".")[0], resource_id, json.dumps(metadata)),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from costd.store.audit import append_audit
 from costd.store.commit import Commit
-from costd.store.keys import append_audit
 
 #: The organization of whoever runs the installation, there from the beginning: its admins look after the whole of it,
 #: set prices for everybody and for any organization, and make sources.

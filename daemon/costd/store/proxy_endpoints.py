@@ -6,8 +6,8 @@ import sqlite3
 
 from costd.domain.errors import Conflict, NotFound
 from costd.domain.proxy_endpoint import ProxyEndpoint
+from costd.store.audit import append_audit
 from costd.store.commit import Commit
-from costd.store.keys import append_audit
 
 _COLUMNS = ", ".join(ProxyEndpoint._fields)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from costd.domain.money import NANO_PER_USD
+from costd.store.audit import append_audit
 from costd.store.commit import Commit
 from costd.store.hub_state import next_quarantine_version
-from costd.store.keys import append_audit
 from costd.store.orgs import OWN_ORG
 
 HELD = "held"

@@ -26,7 +26,7 @@ CREATE TABLE api_key (
   created_ms INTEGER NOT NULL,
   last_used_ms INTEGER,
   revoked_ms INTEGER
-, origin TEXT NOT NULL DEFAULT '', version INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+, origin TEXT NOT NULL DEFAULT '', version INTEGER NOT NULL DEFAULT 0, renamed_ms INTEGER) STRICT, WITHOUT ROWID;
 
 CREATE TABLE ledger_commit (
   first_seq INTEGER PRIMARY KEY,
@@ -695,3 +695,5 @@ CREATE TABLE prompt_version (
   created_ms INTEGER NOT NULL,
   PRIMARY KEY (org_id, prompt_key, version)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX audit_by_org ON audit (org_id);

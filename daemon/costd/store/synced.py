@@ -25,13 +25,14 @@ _ACTOR = HUB
 
 _KEY_COLUMNS = (
     "id, org_id, name, digest, key_prefix, roles, team, project, source_app, description, created_ms, revoked_ms, "
-    "origin"
+    "renamed_ms, origin"
 )
 #: A revocation is for good, whatever an older state of the hub says; a key that was only missing may come back. Another
 #: key with the same secret stays what it is.
 _RENEW_KEY = (
-    " ON CONFLICT (id) DO UPDATE SET org_id = excluded.org_id, name = excluded.name, roles = excluded.roles, "
-    "team = excluded.team, project = excluded.project, source_app = excluded.source_app, "
+    " ON CONFLICT (id) DO UPDATE SET org_id = excluded.org_id, name = excluded.name, "
+    "renamed_ms = excluded.renamed_ms, roles = excluded.roles, team = excluded.team, project = excluded.project, "
+    "source_app = excluded.source_app, "
     f"description = excluded.description, revoked_ms = iif(origin = '{GONE}', excluded.revoked_ms, "
     "coalesce(revoked_ms, excluded.revoked_ms)), origin = excluded.origin ON CONFLICT (digest) DO NOTHING"
 )
@@ -60,7 +61,7 @@ def store_keys(commit: Commit, keys: Sequence[SyncedKey], orgs: Mapping[str, int
         for key in keys
         if key.organization in orgs
     ]
-    insert_rows(commit.connection, f"INSERT INTO api_key ({_KEY_COLUMNS})", 13, rows, _RENEW_KEY)
+    insert_rows(commit.connection, f"INSERT INTO api_key ({_KEY_COLUMNS})", 14, rows, _RENEW_KEY)
     return keys_by_id(commit.connection, [row[0] for row in rows])
 
 

@@ -50,7 +50,7 @@ def keys_after(connection: sqlite3.Connection, orgs: Mapping[int, str], after: t
     """Keys of these organizations ({number: name}) behind a (version, id), in that order."""
     rows = connection.execute(
         "SELECT version, id, org_id, name, digest, key_prefix, roles, team, project, source_app, description, "
-        f"created_ms, revoked_ms FROM api_key WHERE (version, id) > (?, ?) AND {_NO_SOURCE_KEYS} "
+        f"created_ms, revoked_ms, renamed_ms FROM api_key WHERE (version, id) > (?, ?) AND {_NO_SOURCE_KEYS} "
         "AND org_id IN (SELECT value FROM json_each(?)) ORDER BY version, id LIMIT ?",
         (*after, json.dumps(list(orgs)), limit + 1),
     ).fetchall()

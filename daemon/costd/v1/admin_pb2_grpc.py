@@ -5,6 +5,7 @@ import warnings
 
 from costd.v1 import admin_pb2 as costd_dot_v1_dot_admin__pb2
 from costd.v1 import alert_pb2 as costd_dot_v1_dot_alert__pb2
+from costd.v1 import audit_pb2 as costd_dot_v1_dot_audit__pb2
 from costd.v1 import budget_pb2 as costd_dot_v1_dot_budget__pb2
 from costd.v1 import catalog_pb2 as costd_dot_v1_dot_catalog__pb2
 from costd.v1 import correction_pb2 as costd_dot_v1_dot_correction__pb2
@@ -226,6 +227,11 @@ class AdminServiceStub:
                 '/costd.v1.AdminService/RemoveProxyEndpoint',
                 request_serializer=costd_dot_v1_dot_proxy__pb2.RemoveProxyEndpointRequest.SerializeToString,
                 response_deserializer=costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/costd.v1.AdminService/ListAudit',
+                request_serializer=costd_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=costd_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
                 _registered_method=True)
 
 
@@ -492,6 +498,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """Who did what in the organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -679,6 +692,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RemoveProxyEndpoint,
                     request_deserializer=costd_dot_v1_dot_proxy__pb2.RemoveProxyEndpointRequest.FromString,
                     response_serializer=costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=costd_dot_v1_dot_audit__pb2.ListAuditRequest.FromString,
+                    response_serializer=costd_dot_v1_dot_audit__pb2.ListAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1681,6 +1699,33 @@ class AdminService:
             '/costd.v1.AdminService/RemoveProxyEndpoint',
             costd_dot_v1_dot_proxy__pb2.RemoveProxyEndpointRequest.SerializeToString,
             costd_dot_v1_dot_proxy__pb2.ProxyEndpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/costd.v1.AdminService/ListAudit',
+            costd_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+            costd_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

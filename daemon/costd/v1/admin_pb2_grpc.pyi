@@ -6,6 +6,7 @@ What an operator asks of a daemon."""
 from collections import abc as _abc
 from costd.v1 import admin_pb2 as _admin_pb2
 from costd.v1 import alert_pb2 as _alert_pb2
+from costd.v1 import audit_pb2 as _audit_pb2
 from costd.v1 import budget_pb2 as _budget_pb2
 from costd.v1 import catalog_pb2 as _catalog_pb2
 from costd.v1 import correction_pb2 as _correction_pb2
@@ -114,6 +115,8 @@ class AdminServiceStub:
     """The proxy endpoints of the organization."""
     RemoveProxyEndpoint: _grpc.UnaryUnaryMultiCallable[_proxy_pb2.RemoveProxyEndpointRequest, _proxy_pb2.ProxyEndpoint]
     """Removes a proxy endpoint; what came by it stays."""
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]
+    """Who did what in the organization."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -194,6 +197,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The proxy endpoints of the organization."""
     RemoveProxyEndpoint: _aio.UnaryUnaryMultiCallable[_proxy_pb2.RemoveProxyEndpointRequest, _proxy_pb2.ProxyEndpoint]  # type: ignore[assignment]
     """Removes a proxy endpoint; what came by it stays."""
+    ListAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """Who did what in the organization."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys, status and checks. Needs a key with the role "admin"."""
@@ -493,5 +498,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_proxy_pb2.ProxyEndpoint, _abc.Awaitable[_proxy_pb2.ProxyEndpoint]]:
         """Removes a proxy endpoint; what came by it stays."""
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _audit_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditResponse, _abc.Awaitable[_audit_pb2.ListAuditResponse]]:
+        """Who did what in the organization."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

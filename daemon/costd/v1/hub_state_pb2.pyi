@@ -36,6 +36,7 @@ class SyncedKey(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CREATED_MS_FIELD_NUMBER: _builtins.int
     REVOKED_MS_FIELD_NUMBER: _builtins.int
+    RENAMED_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID."""
     organization: _builtins.str
@@ -58,6 +59,8 @@ class SyncedKey(_message.Message):
     """When it was made, UTC milliseconds."""
     revoked_ms: _builtins.int
     """When it was revoked, UTC milliseconds; 0 while it is in force."""
+    renamed_ms: _builtins.int
+    """When it got the name it has, UTC milliseconds; 0: with it, when it was made."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may do."""
@@ -77,10 +80,11 @@ class SyncedKey(_message.Message):
         description: _builtins.str = ...,
         created_ms: _builtins.int = ...,
         revoked_ms: _builtins.int = ...,
+        renamed_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ms", b"created_ms", "description", b"description", "digest", b"digest", "id", b"id", "key_prefix", b"key_prefix", "name", b"name", "organization", b"organization", "project", b"project", "revoked_ms", b"revoked_ms", "roles", b"roles", "source_app", b"source_app", "team", b"team"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ms", b"created_ms", "description", b"description", "digest", b"digest", "id", b"id", "key_prefix", b"key_prefix", "name", b"name", "organization", b"organization", "project", b"project", "renamed_ms", b"renamed_ms", "revoked_ms", b"revoked_ms", "roles", b"roles", "source_app", b"source_app", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -144,6 +144,7 @@ def _key_message(key: SyncedKey) -> hub_state_pb2.SyncedKey:
         description=key.description,
         created_ms=key.created_ms,
         revoked_ms=key.revoked_ms or 0,
+        renamed_ms=key.renamed_ms or 0,
     )
 
 
@@ -161,6 +162,7 @@ def _read_key(key: hub_state_pb2.SyncedKey) -> SyncedKey:
         key.description,
         key.created_ms,
         key.revoked_ms or None,
+        key.renamed_ms or None,
     )
 
 

@@ -20,6 +20,7 @@ from costd.v1 import admin_pb2, hub_pb2, query_pb2, usage_pb2
 from costd.wire.rpc import calls, health, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.alerts import AlertsService
+from costd.wire.rpc.audit import AuditService
 from costd.wire.rpc.budgets import BudgetsService
 from costd.wire.rpc.calls import Endpoint
 from costd.wire.rpc.catalog import CatalogService
@@ -156,6 +157,7 @@ class RpcServer:
                 QuarantineService(services.quarantine),
                 LinkService(services.link),
                 ProxyEndpointsService(services.proxy_endpoints),
+                AuditService(services.audit),
                 BudgetsService(services),
                 AlertsService(services),
             ),

@@ -24,7 +24,7 @@ from costd.wire.web.answers import Answer, encode
 from costd.wire.web.failures import MethodNotAllowed, error_body, http_status
 from costd.wire.web.guard import Guard
 from costd.wire.web.request_ids import RequestIds
-from costd.wire.web.route import DOOR, JSON, PARAMETER, Call, Read, Route
+from costd.wire.web.route import ANY, DOOR, JSON, PARAMETER, Call, Read, Route
 
 if TYPE_CHECKING:
     from costd.services.services import Services
@@ -46,11 +46,13 @@ _NO_NAMES: Mapping[str, str] = {}
 class _Endpoint:
     """A route made ready: what can be worked out once is worked out here."""
 
-    __slots__ = ("decoder", "field_names", "handler", "query", "reads_body", "records", "role")
+    __slots__ = ("decoder", "field_names", "handler", "needs_key", "query", "reads_body", "records", "role", "status")
 
     def __init__(self, route: Route) -> None:
         self.handler = route.handler
-        self.role = route.role
+        self.status = route.status
+        self.needs_key = route.role is not None
+        self.role = None if route.role == ANY else route.role
         self.query = route.query
         self.field_names = route.field_names
         self.records = route.records
@@ -114,9 +116,10 @@ class Dispatch:
             if self._proxies.owns(path):
                 return await self._proxies.answer(request, path, query, request_id)
             endpoint = self._find(request.method, path, call)
-            if endpoint.role is not None:
+            if endpoint.needs_key:
                 call.caller = self._services.access.authenticate(_token(headers))
-                call.caller.require(endpoint.role)
+                if endpoint.role is not None:
+                    call.caller.require(endpoint.role)
             if endpoint.query is not None:
                 call.query = decoding.decode_query(endpoint.query, query)
             if endpoint.reads_body:
@@ -127,8 +130,9 @@ class Dispatch:
             answer = await endpoint.handler(call)
         except Exception as error:
             return self._failed(error, request, endpoint, call)
-        if type(answer) is Answer:
-            return reply.response(answer.status, answer.body, answer.content_type, request_id)
+        if type(answer) is Answer or endpoint.status != 200:
+            made = answer if isinstance(answer, Answer) else Answer(encode(answer), status=endpoint.status)
+            return reply.response(made.status, made.body, made.content_type, request_id)
         return reply.ok(request, encode(answer), JSON, request_id)
 
     def _find(self, method: str, path: str, call: Call) -> _Endpoint:

@@ -9,7 +9,7 @@ import msgspec
 
 from costd import __version__
 from costd.wire.web.answers import ErrorBody
-from costd.wire.web.route import JSON, PARAMETER, Route
+from costd.wire.web.route import ANY, JSON, PARAMETER, Route
 
 _REF = "#/components/schemas/{name}"
 _SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
@@ -118,7 +118,7 @@ def _responses(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
     else:
         good["content"] = {route.content_type: {"schema": {"type": "string"}}}
     error = {JSON: {"schema": by_type[_key(ErrorBody)]}}
-    responses = {"200": good}
+    responses = {str(route.status): good}
     for status in _statuses(route):
         responses[status] = {"description": _DESCRIPTIONS[status], "content": error}
     if route.path.endswith("/health"):
@@ -133,9 +133,9 @@ def _statuses(route: Route) -> list[str]:
         statuses.append("401")
     if route.body is not None:
         statuses.append("413")
-    if route.body is not None or route.role in {"read", "admin"}:
+    if route.body is not None or route.role in {ANY, "read", "admin"}:
         statuses.append("503")
-    if route.path.endswith(("/{id}", "/match", "/history")):
+    if route.path.endswith(("/{id}", "/match", "/history", "/profile")):
         statuses.append("404")
     if route.has_names or (route.idempotent and route.records):
         statuses.append("409")

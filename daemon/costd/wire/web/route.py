@@ -23,6 +23,9 @@ PARAMETER = re.compile(r"\{(\w+)\}")
 #: What metrics call this door.
 DOOR = "http"
 
+#: In place of a role: whoever has a key.
+ANY = "any"
+
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
 
@@ -31,11 +34,12 @@ JSON_LINES = "application/x-ndjson"
 class Route:
     """One method of one path.
 
-    `role` is what the key must hold, None where no key is needed. `body` and `query` are the structs they are decoded
-    into; with `raw_body` the handler gets the bytes and `body` only describes them. `answer` is the struct of a 200,
-    or None where `content_type` is not JSON. `field_names` maps the domain's names of fields, or of their first part,
-    to this surface's. `idempotent` routes take an Idempotency-Key; refusals of those that store
-    `records` are counted. What is sent where it `has_names` may meet another of the same.
+    `role` is what the key must hold, ANY where any key will do, None where none is needed. `body` and `query` are the
+    structs they are decoded into; with `raw_body` the handler gets the bytes and `body` only describes them. `answer`
+    is the struct of a success, which has this `status`, or None where `content_type` is not JSON. `field_names` maps
+    the domain's names of fields, or of their first part, to this surface's. `idempotent` routes take an
+    Idempotency-Key; refusals of those that store `records` are counted. What is sent where it `has_names` may meet
+    another of the same.
     """
 
     method: str
@@ -51,6 +55,7 @@ class Route:
     records: bool = False
     has_names: bool = False
     content_type: str = JSON
+    status: int = 200
     body_types: tuple[str, ...] = (JSON,)
     field_names: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,6 +11,8 @@ from costd.wire.web import ingest_structs as ingest_types
 from costd.wire.web import usage_structs as types
 from costd.wire.web.alerts import alert_routes
 from costd.wire.web.answers import Answer, Envelope
+from costd.wire.web.api_keys import api_key_routes
+from costd.wire.web.audit_logs import audit_routes
 from costd.wire.web.budgets import budget_routes
 from costd.wire.web.openapi import document
 from costd.wire.web.price_routes import price_routes
@@ -38,6 +40,8 @@ def routes(*, metrics_open: bool) -> list[Route]:
         *budget_routes(),
         *source_routes(),
         *proxy_endpoint_routes(),
+        *api_key_routes(),
+        *audit_routes(),
         *prompt_routes(),
         *alert_routes(),
         *_pages(metrics_open=metrics_open),
