@@ -28,7 +28,7 @@ def command() -> None:
 @json_option
 @csv_option
 def list_audit(limit: int | None, cursor: str, reach: Reach, *, as_json: bool, as_csv: bool) -> None:
-    """List what was changed in the organization, by which key, newest first."""
+    """List who changed what, newest first."""
     with connected(reach) as daemon:
         request = pb.ListAuditRequest(cursor=cursor, limit=limit or 0)
         answer: pb.ListAuditResponse = daemon.ask(daemon.admin.ListAudit, request)
