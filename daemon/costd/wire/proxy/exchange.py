@@ -40,7 +40,6 @@ _JSON = "json"
 _LOOK_S = 1.0
 #: How much of a form is looked at for the model that it is for, before it is sent on.
 _FORM_BYTES = 64 * 1024
-_READ_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ class Exchange:
     async def _body(self) -> Body:
         """The body as it goes upstream: bytes that were looked at, or a stream of what need not be; None for none."""
         request, called = self._request, self._called
-        if request.method not in _READ_METHODS or not request.body_exists:
+        if not request.body_exists:
             return None
         kind = request.headers.get(hdrs.CONTENT_TYPE, "").lower()
         is_read = called.route.is_asked and (_JSON in kind or not kind)

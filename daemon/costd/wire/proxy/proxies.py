@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from costd.domain.access import Caller
 from costd.domain.errors import CostdError, Invalid, NotFound, Unauthenticated
@@ -20,7 +20,7 @@ from costd.wire.proxy.called import PROMPT_PROXY, SLUG_PROXY, Called, KeptBodies
 from costd.wire.proxy.exchange import Denied, Exchange, UpstreamFailed
 from costd.wire.proxy.headers import ANTHROPIC_VERSION, onward, onward_from_slug, with_key
 from costd.wire.proxy.ledger_link import LedgerLink, new_request_id
-from costd.wire.proxy.refusing import denied_fields, denied_sentence, refusal_of
+from costd.wire.proxy.refusing import NoWebSocket, denied_fields, denied_sentence, refusal_of
 from costd.wire.proxy.slug_limits import CalledTooOften, SlugLimits
 from costd.wire.proxy.upstreams import Upstreams
 from costd.wire.web import reply
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _TRUE = frozenset({"true", "1", "yes"})
 _NOTHING: Mapping[str, str] = {}
+_UPGRADE = istr("Upgrade")
 #: What a call that is broken off has for its record, and that for the disk.
 _LAST_S = 1.0
 
@@ -89,6 +90,8 @@ class Proxies:
         try:
             called = self._called(request, path, query, self._services.clock.monotonic_s())
             speech, labels, told = called.speech, called.labels, called.own_headers
+            if _UPGRADE in request.headers and _is_websocket(request):
+                raise NoWebSocket
             return await self._exchange(request, called)
         except Denied as denied:
             refused = self._denied(denied, speech, request_id)
@@ -215,7 +218,9 @@ class Proxies:
         if isinstance(error, UpstreamFailed):
             ours["code"] = "INTEGRATION_ERROR"
         response = _response(refusal, speech, request_id, ours)
-        if not request.content.is_eof():
+        if refusal.status == 426:
+            response.headers["Upgrade"] = "HTTP/1.1"
+        if refusal.status == 426 or not request.content.is_eof():
             response.force_close()
         return response
 
@@ -232,6 +237,11 @@ def _routed(method: str, rest: str) -> tuple[str, Route]:
     if clean is None:
         raise Invalid("path", "is none that may be called: no empty, dot or encoded dot segments")
     return clean, route_of(method, clean)
+
+
+def _is_websocket(request: web.BaseRequest) -> bool:
+    """Whether a WebSocket is asked for; whoever offers HTTP/2 besides is answered in HTTP/1.1."""
+    return request.method == "GET" and "websocket" in request.headers[_UPGRADE].lower()
 
 
 def _platform_key(headers: CIMultiDictProxy[str]) -> tuple[str | None, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from costd.domain.errors import Overloaded, RateLimited, Refused, Unauthenticated
+from costd.domain.errors import Invalid, Overloaded, RateLimited, Refused, Unauthenticated
 from costd.domain.money import usd_text
 from costd.domain.proxied.refusals import Refusal
 from costd.services.admission import Decision
@@ -13,12 +13,28 @@ from costd.wire.status import INTERNAL_MESSAGE, retry_after_s, status_of
 from costd.wire.web.answers import money, money_or_null, rfc3339
 
 
+class NoWebSocket(Invalid):
+    """WebSockets are not proxied.
+
+    426 is what Codex, which tries one first, takes as the word to go on over HTTP; after anything else it tries again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Upgrade",
+            "costd does not proxy WebSockets: make the same call over HTTP, where responses stream as server-sent "
+            "events, or connect to the provider itself, where costd does not see what is used",
+        )
+
+
 def refusal_of(error: BaseException) -> Refusal:
     """A failure of ours as the provider would put it."""
     status = status_of(error)
     message = getattr(error, "message", INTERNAL_MESSAGE) if isinstance(error, Refused) else INTERNAL_MESSAGE
     if isinstance(error, RateLimited):
         return Refusal(429, message, code="rate_limit_exceeded", retry_after_s=retry_after_s(error))
+    if isinstance(error, NoWebSocket):
+        return Refusal(426, error.reason, may_retry=False)
     if isinstance(error, Unauthenticated):
         return Refusal(401, message, code="invalid_api_key")
     if isinstance(error, Overloaded):
