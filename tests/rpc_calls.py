@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from costd.wire.rpc.calls import Endpoint, Router
+from costd.wire.rpc.calls import Endpoint, Keyed, Router
+from costd.wire.rpc.lane import Lane, Prompt
 from costd.wire.rpc.pools import CallPool
 from costd.wire.rpc.refusals import DETAILS_KEY
 
@@ -71,6 +72,25 @@ def serving(endpoints: Mapping[str, Endpoint]) -> Iterator[grpc.Channel]:
     server = grpc.server(pool, handlers=[Router(endpoints, pool)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    try:
+        with channel_to(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        server.stop(1).wait(5)
+        pool.shutdown()
+
+
+@contextmanager
+def serving_in_lane(
+    methods: Mapping[str, Prompt], keyed: Keyed, aside: CallPool | None = None
+) -> Iterator[grpc.Channel]:
+    """The same with a lane."""
+    pool = CallPool("test", 2, 64)
+    server = grpc.server(pool, handlers=[Router({}, pool)])
+    lane = Lane(server, methods, keyed, aside or pool)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    lane.start()
     try:
         with channel_to(f"127.0.0.1:{port}") as channel:
             yield channel

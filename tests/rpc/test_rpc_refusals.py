@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -18,11 +19,12 @@ from costd.domain import errors
 from costd.domain.access import Caller
 from costd.v1 import usage_pb2
 from costd.wire.rpc import calls
+from costd.wire.rpc.lane import Prompt
 from costd.wire.rpc.patience import MESSAGE_S, Patience
 from costd.wire.rpc.pools import CallPool
 from costd.wire.status import INTERNAL_MESSAGE
 from harness import Daemon
-from rpc_calls import bearer, channel_to, details_of, refusal_of, serving
+from rpc_calls import bearer, channel_to, details_of, refusal_of, serving, serving_in_lane
 
 METHOD = usage_pb2.DESCRIPTOR.services_by_name["UsageService"].methods_by_name["Preflight"]
 PATH = "/costd.v1.UsageService/Preflight"
@@ -37,17 +39,36 @@ class Doorkeeper:
         return Caller(1, "k", "test", frozenset({"ingest"}))
 
 
-def endpoint(answer: Callable[[Caller, Any], Any], **options: Any) -> dict[str, calls.Endpoint]:
+Answer = Callable[[Caller, Any], Any]
+Serve = Callable[[Answer], AbstractContextManager[grpc.Channel]]
+
+
+def keyed() -> calls.Keyed:
+    return calls.Keyed(Doorkeeper(), Patience(Clock().monotonic_s))  # type: ignore[arg-type]
+
+
+def endpoint(answer: Answer, **options: Any) -> dict[str, calls.Endpoint]:
     pool = options.pop("pool", None) or CallPool("answers", 2, 64)
-    keyed = calls.Keyed(Doorkeeper(), Patience(Clock().monotonic_s))  # type: ignore[arg-type]
-    return {PATH: calls.unary(METHOD, answer, keyed, pool, **options)}
+    return {PATH: calls.unary(METHOD, answer, keyed(), pool, **options)}
 
 
-def raising(error: Exception) -> dict[str, calls.Endpoint]:
+@pytest.fixture(params=["threads", "lane"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """Serves one method in threads and in the lane, where the same must hold."""
+    if request.param == "threads":
+        return lambda answer: serving(endpoint(answer))
+    return lambda answer: serving_in_lane({PATH: Prompt(calls.decoder(METHOD), answer)}, keyed())
+
+
+def raising(error: Exception) -> Answer:
     def answer(_caller: Caller, _request: Any) -> Any:
         raise error
 
-    return endpoint(answer)
+    return answer
+
+
+def allowing(_caller: Caller, _request: Any) -> usage_pb2.PreflightResponse:
+    return usage_pb2.PreflightResponse(allow=True)
 
 
 def refused(channel: grpc.Channel, metadata: Any = bearer("open"), data: bytes = b"") -> grpc.Call:  # noqa: B008
@@ -69,9 +90,11 @@ def refused(channel: grpc.Channel, metadata: Any = bearer("open"), data: bytes =
         (errors.Unavailable(), grpc.StatusCode.UNAVAILABLE),
     ],
 )
-def test_every_refusal_has_its_status_and_says_when_to_try_again(error: errors.Refused, code: grpc.StatusCode) -> None:
+def test_every_refusal_has_its_status_and_says_when_to_try_again(
+    serve: Serve, error: errors.Refused, code: grpc.StatusCode
+) -> None:
     """The status of the table, the sentence of the error, and RetryInfo exactly where trying again helps."""
-    with serving(raising(error)) as channel:
+    with serve(raising(error)) as channel:
         answer = refused(channel)
     assert (answer.code(), answer.details()) == (code, error.message)
     fields, retry_s = details_of(answer)
@@ -80,18 +103,20 @@ def test_every_refusal_has_its_status_and_says_when_to_try_again(error: errors.R
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("no such column: secret"), KeyError("secret")])
-def test_our_own_failures_are_logged_and_not_told(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_our_own_failures_are_logged_and_not_told(
+    serve: Serve, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     """The caller learns that it failed; the traceback is the operator's."""
-    with caplog.at_level(logging.ERROR), serving(raising(error)) as channel:
+    with caplog.at_level(logging.ERROR), serve(raising(error)) as channel:
         answer = refused(channel)
     assert (answer.code(), answer.details()) == (grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
     assert "secret" in caplog.text
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "\U0001f600", "\n"])
-def test_a_long_refusal_still_arrives(letter: str) -> None:
+def test_a_long_refusal_still_arrives(serve: Serve, letter: str) -> None:
     """Trailers over 8 KiB would reach the caller as another error than ours."""
-    with serving(raising(errors.Invalid(letter * 100_000, letter * 100_000))) as channel:
+    with serve(raising(errors.Invalid(letter * 100_000, letter * 100_000))) as channel:
         answer = refused(channel)
     assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
     (field,) = details_of(answer)[0]
@@ -110,9 +135,9 @@ def test_a_long_refusal_still_arrives(letter: str) -> None:
         (("authorization-bin", b"\xff"), ("x-api-key-bin", b"\x00")),
     ],
 )
-def test_who_has_no_key_is_refused_before_anything_is_read(metadata: Any) -> None:
+def test_who_has_no_key_is_refused_before_anything_is_read(serve: Serve, metadata: Any) -> None:
     """Without a valid key neither the message nor its absence matters."""
-    with serving(raising(AssertionError("was asked"))) as channel:
+    with serve(raising(AssertionError("was asked"))) as channel:
         assert refused(channel, metadata, b"\xff\xff").code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -126,16 +151,16 @@ def test_who_has_no_key_is_refused_before_anything_is_read(metadata: Any) -> Non
         (("authorization", "Basic eDp5"), ("x-api-key", "open")),
     ],
 )
-def test_a_key_comes_as_bearer_or_as_x_api_key(metadata: Any) -> None:
+def test_a_key_comes_as_bearer_or_as_x_api_key(serve: Serve, metadata: Any) -> None:
     """Bearer wins over x-api-key; another scheme of authorization does not hide it."""
-    with serving(endpoint(lambda _caller, _request: usage_pb2.PreflightResponse(allow=True))) as channel:
+    with serve(allowing) as channel:
         answer = channel.unary_unary(PATH)(b"", metadata=metadata, timeout=10)
     assert usage_pb2.PreflightResponse.FromString(answer).allow
 
 
-def test_a_stranger_who_sends_nothing_holds_no_thread() -> None:
+def test_a_stranger_who_sends_nothing_holds_no_thread(serve: Serve) -> None:
     """The key is checked before the message is waited for."""
-    with serving(endpoint(lambda _caller, _request: usage_pb2.PreflightResponse(allow=True))) as channel:
+    with serve(allowing) as channel:
         never = threading.Event()
 
         def silence() -> Any:
@@ -147,16 +172,22 @@ def test_a_stranger_who_sends_nothing_holds_no_thread() -> None:
         never.set()
 
 
-def test_undecodable_bytes_and_missing_messages_are_the_callers_mistake() -> None:
-    """By itself grpcio would say INTERNAL. What was refused is counted."""
-    counted: list[errors.Refused] = []
-    with serving(endpoint(lambda _caller, _request: None, refused=counted.append)) as channel:
+def test_undecodable_bytes_and_missing_messages_are_the_callers_mistake(serve: Serve) -> None:
+    """By itself grpcio would say INTERNAL."""
+    with serve(allowing) as channel:
         answer = refused(channel, data=b"\xff\xff\xff")
         assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "costd.v1.PreflightRequest" in (answer.details() or "")
         nothing = refusal_of(lambda: channel.stream_unary(PATH)(iter(()), metadata=bearer("open"), timeout=10))
         assert nothing.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert len(counted) == 2
+
+
+def test_what_cannot_be_read_is_counted() -> None:
+    """As a record that was refused."""
+    counted: list[errors.Refused] = []
+    with serving(endpoint(allowing, refused=counted.append)) as channel:
+        refused(channel, data=b"\xff\xff\xff")
+    assert len(counted) == 1
 
 
 def test_a_full_pool_refuses_at_once_and_serves_again() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -34,9 +34,6 @@ DISK_WAIT_S = 10.0
 _MAX_TRIES = 1_000
 _ALLOWED = Verdict("", None)
 _RESTLESS = "budgets change faster than they can be looked up; ask again"
-
-
-Aside = Callable[[], AbstractContextManager[None]]
 
 
 class Decision(NamedTuple):
@@ -72,27 +69,35 @@ class Admission:
         self._metrics = metrics
         self._hub_wait_s = hub_wait_ms / 1_000
 
-    def preflight(self, caller: Caller, estimate: Usage, aside: Aside = nullcontext) -> Decision:
-        """Price `estimate` (whose units are the most the call may use), decide and reserve; may block, within `aside`.
+    def preflight(self, caller: Caller, estimate: Usage) -> Decision:
+        """Price `estimate` (whose units are the most the call may use), decide and reserve; may block.
 
         Raises Invalid, Forbidden, Conflict, Overloaded or Unavailable; a refusal for want of budget is a Decision.
         """
+        decided = self.ask(caller, estimate)
+        return decided if isinstance(decided, Decision) else decided()
+
+    def ask(self, caller: Caller, estimate: Usage) -> Decision | Callable[[], Decision]:
+        """The same without waiting: where something has to happen first, what waits for it, in any thread."""
         priced = self._priced(caller, estimate)
         if priced.ask is None:
             return self._decision(priced, _ALLOWED)
         verdict = self._tills.reserve(priced.ask)
-        hub_until_s = 0.0
+        if not isinstance(verdict, Pause):
+            return self._decision(priced, verdict)
+        return partial(self._wait, priced, priced.ask, verdict, self._clock.monotonic_s() + self._hub_wait_s)
+
+    def _wait(self, priced: _Priced, ask: Ask, pause: Pause, hub_until_s: float) -> Decision:
         for _ in range(_MAX_TRIES):
+            try:
+                pause.waitable.wait(self._patience_s(pause, hub_until_s))
+            except Unavailable:
+                if not pause.is_hubs:
+                    raise
+            verdict = self._tills.reserve(ask, is_last=self._clock.monotonic_s() >= hub_until_s)
             if not isinstance(verdict, Pause):
                 return self._decision(priced, verdict)
-            hub_until_s = hub_until_s or self._clock.monotonic_s() + self._hub_wait_s
-            try:
-                with aside():
-                    verdict.waitable.wait(self._patience_s(verdict, hub_until_s))
-            except Unavailable:
-                if not verdict.is_hubs:
-                    raise
-            verdict = self._tills.reserve(priced.ask, is_last=self._clock.monotonic_s() >= hub_until_s)
+            pause = verdict
         raise Unavailable(_RESTLESS)
 
     async def decide(self, caller: Caller, estimate: Usage) -> Decision:

@@ -24,6 +24,7 @@ from costd.wire.rpc.refusals import refuse
 
 Answer = Callable[[Caller, Any], Any]
 Exchange = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
+Decode = Callable[[bytes | None], Any]
 Read = Callable[[Iterator[bytes]], Any]
 KeyedExchange = Callable[[Caller, Iterator[Any]], Iterator[Any]]
 KeyedAnswers = Callable[[Caller, Any], Iterator[Any]]
@@ -53,10 +54,15 @@ def token_of(metadata: Any) -> str | None:
 
 def reader(method: MethodDescriptor) -> Read:
     """Takes the next message of a call; the function it gives raises Invalid where it is none, or there is none."""
+    decode = decoder(method)
+    return lambda requests: decode(next(requests, None))
+
+
+def decoder(method: MethodDescriptor) -> Decode:
+    """From the bytes of a unary request to its message; raises Invalid where they are none, or None came."""
     parse = GetMessageClass(method.input_type).FromString
 
-    def read(requests: Iterator[bytes]) -> Any:
-        data = next(requests, None)
+    def decode(data: bytes | None) -> Any:
         if data is None:
             raise Invalid("", f"{method.full_name} takes a message, and none came")
         _check_length(data, MAX_MESSAGE_BYTES)
@@ -65,7 +71,7 @@ def reader(method: MethodDescriptor) -> Read:
         except Exception:  # whatever the bytes do to the parser is their sender's mistake
             raise Invalid("", f"the message cannot be decoded as {method.input_type.full_name}") from None
 
-    return read
+    return decode
 
 
 def _check_length(data: bytes, longest: int) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -19,8 +18,8 @@ MAX_SOURCE_STREAMS = 2_048
 #: Exports, tails and re-ratings at once: a few people at their terminals.
 MAX_LONG = 16
 
-#: Calls of one kind that wait for something else, each in a thread of its own; one more keeps its place.
-MAX_ASIDE = 256
+#: Preflights that wait for the disk or for the hub: most often for one answer that helps all of them.
+MAX_WAITING = 256
 
 _log = logging.getLogger(__name__)
 
@@ -49,9 +48,7 @@ class CallPool(ThreadPoolExecutor):
         self._limit = threads
         self._waiting = waiting
         self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self._count = threading.Lock()
         self._threads_running = 0
-        self._threads_aside = 0
 
     @property
     def is_full(self) -> bool:
@@ -59,25 +56,12 @@ class CallPool(ThreadPoolExecutor):
         return self._calls.qsize() >= self._waiting
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future[Any]:
-        """Run `fn(*args)` in one of the threads. Called by grpcio's one serving thread only."""
+        """Run `fn(*args)` in one of the threads. Called by one serving thread only."""
         self._calls.put((fn, args))
         # Whoever was idle has taken it by now; if not, the worst that happens is a thread more.
-        if self._threads_running - self._threads_aside < self._limit and self._calls.qsize():
+        if self._threads_running < self._limit and self._calls.qsize():
             self._start()
         return _UNTOLD
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """The calling thread, which is one of ours, waits for something else meanwhile: another may take its place."""
-        with self._count:
-            self._threads_aside += 1
-        try:
-            if self._calls.qsize():
-                self._start()
-            yield
-        finally:
-            with self._count:
-                self._threads_aside -= 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let every thread end after the calls that wait now; does not wait for them."""
@@ -85,12 +69,9 @@ class CallPool(ThreadPoolExecutor):
             self._calls.put(None)
 
     def _start(self) -> None:
-        with self._count:
-            if self._threads_running - self._threads_aside >= self._limit or self._threads_aside > MAX_ASIDE:
-                return
-            self._threads_running += 1
-            number = self._threads_running
-        threading.Thread(target=self._work, name=f"grpc-{self._name}-{number}", daemon=True).start()
+        self._threads_running += 1
+        name = f"grpc-{self._name}-{self._threads_running}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -101,24 +82,14 @@ class CallPool(ThreadPoolExecutor):
                 _log.exception("a call ended in an error of grpcio's")
             # Or an idle thread would keep the last call's messages alive.
             del call, fn, args
-            if self._threads_running - self._threads_aside > self._limit and self._is_surplus():
-                return
-
-    def _is_surplus(self) -> bool:
-        """Whether this thread is one too many, and goes, now that those that stood aside are back."""
-        with self._count:
-            if self._threads_running - self._threads_aside <= self._limit:
-                return False
-            self._threads_running -= 1
-            return True
 
 
 class Pools:
     """The pools of one server."""
 
     def __init__(self) -> None:
-        #: Answers from memory. They wait for nothing but the interpreter; with more threads, each waits longer.
-        self.quick = CallPool("quick", 4, 1024)
+        #: Preflights that have to wait; those that do not need no thread of their own (costd.wire.rpc.lane).
+        self.waiting = CallPool("waiting", MAX_WAITING, 1024)
         #: Each record waits in its thread for the commit it is part of: more threads, larger commits.
         self.record = CallPool("record", 128, 1024)
         #: Each open stream keeps one thread here, and one of its own that reads.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -29,15 +29,29 @@ MAX_FIELD_BYTES = 256
 _log = logging.getLogger(__name__)
 
 
-def refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
-    """End the call with what `error` says; raises what ends a grpcio handler."""
+class Ending(NamedTuple):
+    """How a call ends that was refused, or failed."""
+
+    code: grpc.StatusCode
+    sentence: str
+    trailers: tuple[tuple[str, bytes], ...] = ()
+
+
+def ending_of(error: Exception) -> Ending:
+    """What `error` says; where it is none of ours it is logged, and its caller learns only that there was one."""
     status = status_of(error)
     if status is INTERNAL or not isinstance(error, Refused):
         _log.error("a call failed", exc_info=error)
-        context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+        return Ending(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
     sentence = clip(error.message, MAX_SENTENCE_BYTES)
-    context.set_trailing_metadata(((DETAILS_KEY, rich_status(error, status.grpc, sentence)),))
-    context.abort(status.grpc, sentence)
+    return Ending(status.grpc, sentence, ((DETAILS_KEY, rich_status(error, status.grpc, sentence)),))
+
+
+def refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    """End the call with what `error` says; raises what ends a grpcio handler."""
+    code, sentence, trailers = ending_of(error)
+    context.set_trailing_metadata(trailers)
+    context.abort(code, sentence)
 
 
 def rich_status(error: Refused, code: grpc.StatusCode, sentence: str) -> bytes:

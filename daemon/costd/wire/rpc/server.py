@@ -17,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from costd.domain.access import Caller
 from costd.domain.errors import SetupError
 from costd.v1 import admin_pb2, hub_pb2, query_pb2, usage_pb2
-from costd.wire.rpc import calls, health, reflection
+from costd.wire.rpc import calls, health, lane, reflection
 from costd.wire.rpc.admin import Addresses, AdminService
 from costd.wire.rpc.alerts import AlertsService
 from costd.wire.rpc.audit import AuditService
@@ -27,6 +27,7 @@ from costd.wire.rpc.catalog import CatalogService
 from costd.wire.rpc.correction import CorrectionService
 from costd.wire.rpc.hub import ForwardService, no_hub
 from costd.wire.rpc.hub_sync import SyncService
+from costd.wire.rpc.lane import Lane, Prompt
 from costd.wire.rpc.lease import LeaseService
 from costd.wire.rpc.link import LinkService
 from costd.wire.rpc.patience import Patience
@@ -89,11 +90,15 @@ class RpcServer:
         if (forwarding := services.forwarding) is not None:
             conditions.append(health.Condition((FORWARDING,), lambda: forwarding.is_connected))
         self._health = health.HealthService(conditions)
-        router = calls.Router(self._methods(services), self._pools.refusal)
+        usage = UsageService(services.admission, services.metering, services.batching, services.metrics)
+        router = calls.Router(self._methods(services, usage), self._pools.refusal)
         # A source's batches are longer than what callers may send, which is looked at message by message then.
         longest = calls.MAX_BATCH_BYTES if services.hub is not None else calls.MAX_MESSAGE_BYTES
         options = [*OPTIONS, ("grpc.max_receive_message_length", longest)]
-        self._server = grpc.server(self._pools.quick, handlers=[router], options=options)
+        self._server = grpc.server(self._pools.refusal, handlers=[router], options=options)
+        self._lane = None
+        if lane.is_known(grpc.__version__):
+            self._lane = Lane(self._server, self._prompt_methods(usage), self._keyed, self._pools.waiting)
         services.health.watch(lambda _: self._health.look())
         if forwarding is not None:
             forwarding.watch(lambda _: self._health.look())
@@ -109,6 +114,8 @@ class RpcServer:
             self.addresses.socket = str(self._socket.path)
         self._keyed.patience.start()
         self._server.start()
+        if self._lane is not None:
+            self._lane.start()
         return port
 
     def stop(self, grace_s: float) -> None:
@@ -137,9 +144,9 @@ class RpcServer:
         except (RuntimeError, OSError) as error:
             raise SetupError(f"grpc.socket: cannot listen at {file.path}: {error}") from error
 
-    def _methods(self, services: Services) -> dict[str, Endpoint]:
+    def _methods(self, services: Services, usage: UsageService) -> dict[str, Endpoint]:
         return {
-            **self._usage_methods(services),
+            **self._usage_methods(services, usage),
             **self._keyed_methods(
                 QUERY,
                 QueryService(services.reports, services.spending),
@@ -165,10 +172,15 @@ class RpcServer:
             **self._open_methods(),
         }
 
-    def _usage_methods(self, services: Services) -> dict[str, Endpoint]:
-        aside = self._pools.quick.aside
-        usage = UsageService(services.admission, services.metering, services.batching, services.metrics, aside)
+    def _prompt_methods(self, usage: UsageService) -> dict[str, Prompt]:
+        """What is answered from memory."""
+        answers: dict[str, lane.PromptAnswer] = {"Preflight": usage.preflight, "Release": usage.release}
+        return {
+            f"/{USAGE.full_name}/{name}": Prompt(calls.decoder(USAGE.methods_by_name[name]), answer)
+            for name, answer in answers.items()
+        }
 
+    def _usage_methods(self, services: Services, usage: UsageService) -> dict[str, Endpoint]:
         def exchange(caller: Caller, messages: Iterator[Any]) -> Iterator[Any]:
             return RecordStream(usage, caller, messages).answers()
 
@@ -176,7 +188,7 @@ class RpcServer:
             if name == "record_stream":
                 return calls.stream(method, exchange, services.access, self._pools.stream, usage.refused)
             if name == "preflight":
-                return calls.unary(method, usage.preflight, self._keyed, self._pools.quick)
+                return calls.unary(method, lane.waited_for(usage.preflight), self._keyed, self._pools.waiting)
             return calls.unary(method, getattr(usage, name), self._keyed, self._pools.record, usage.refused)
 
         return calls.endpoints(USAGE, make)

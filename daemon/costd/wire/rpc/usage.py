@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from costd.domain.access import Caller
 from costd.domain.errors import Refused
 from costd.metrics import Metrics
-from costd.services.admission import Admission, Aside
+from costd.services.admission import Admission, Decision
 from costd.services.batching import Batching, BatchReceipt
 from costd.services.metering import Metering, Receipt, reason_of
 from costd.services.row_build import Rows
@@ -24,23 +26,22 @@ WRITE_TIMEOUT_S = 30.0
 class UsageService:
     """Answers costd.v1.UsageService."""
 
-    def __init__(
-        self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics, aside: Aside
-    ) -> None:
-        """`aside` lets another call in while a preflight waits."""
+    def __init__(self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics) -> None:
         self._admission = admission
-        self._aside = aside
         self._metering = metering
         self._batching = batching
         self._metrics = metrics
         self._batches = BatchReader()
 
-    def preflight(self, caller: Caller, request: usage_pb2.PreflightRequest) -> usage_pb2.PreflightResponse:
-        """Price the estimate, decide and reserve; waits only where money has to be fetched first."""
+    def preflight(
+        self, caller: Caller, request: usage_pb2.PreflightRequest
+    ) -> usage_pb2.PreflightResponse | Callable[[], usage_pb2.PreflightResponse]:
+        """Price the estimate, decide and reserve; where something has to happen first, what waits for it."""
         try:
-            return convert.decision(self._admission.preflight(caller, convert.estimate(request), self._aside))
+            decided = self._admission.ask(caller, convert.estimate(request))
         except Refused as refusal:
             raise convert.named_as_here(refusal) from None
+        return convert.decision(decided) if isinstance(decided, Decision) else lambda: convert.decision(decided())
 
     def release(self, caller: Caller, request: usage_pb2.ReleaseRequest) -> usage_pb2.ReleaseResponse:
         """Let go of a reservation."""
