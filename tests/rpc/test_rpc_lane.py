@@ -135,7 +135,7 @@ def test_callers_who_send_nothing_hold_up_nobody_and_are_ended() -> None:
         until(lambda: len(keys.patience._waiting) == 40, "all of them to be waited for", 30)
         now_s[0] = MESSAGE_S + 1
         assert {call.code() for call in silent} == {grpc.StatusCode.CANCELLED}
-        assert not keys.patience._waiting
+        until(lambda: not keys.patience._waiting, "the lane to hear of it", 30)
         assert channel.unary_unary(PATH)(request("quick"), metadata=KEY, timeout=30)
         never.set()
     keys.patience.stop()
