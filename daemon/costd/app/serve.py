@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -97,6 +98,8 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
     runtime_path = config.data_dir / runtime_file.RUNTIME_NAME
     runtime_file.remove(runtime_path)  # of a daemon that was killed
     async with _doors(core, config, tls) as running:
+        gc.freeze()  # all that is there by now stays; no search for garbage need go through it again
+        gc.enable()
         runtime_file.write(runtime_path, running)
         if config.ready_file is not None:
             runtime_file.write(config.ready_file, running, config.written("ready_file"))

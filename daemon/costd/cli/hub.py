@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from costd.cli.options import setting_options
@@ -17,6 +19,7 @@ def command(context: click.Context, loaded: Loaded) -> None:
     It does whatever `costd run` does, with the same settings, on a data folder and at ports of its own; `costd sources
     create` then makes the keys that sidecars join it with.
     """
+    gc.disable()  # until it is ready: what is imported and built stays, and is not to be searched for garbage
     from costd import app  # noqa: PLC0415 - the whole daemon, which --help need not wait for
 
     context.exit(app.run(loaded.config, loaded.warnings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -13,7 +14,6 @@ from types import MappingProxyType
 import click
 from click.shell_completion import CompletionItem
 
-from costd import __version__
 from costd.domain.errors import (
     ConfigError,
     CostdError,
@@ -97,7 +97,11 @@ class Commands(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        gc.disable()  # what is imported stays, and is not to be searched for garbage
+        try:
+            command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        finally:
+            gc.enable()
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is no command")
         return command
@@ -113,8 +117,23 @@ class Commands(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+def _say_version(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from costd import __version__  # noqa: PLC0415 - no other command waits for it
+
+        click.echo(f"costd {__version__}")
+        context.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="costd %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Meters, prices and keeps what AI API calls cost.
 

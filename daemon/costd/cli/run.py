@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from costd.cli.options import setting_options
@@ -18,6 +20,7 @@ def command(context: click.Context, loaded: Loaded) -> None:
     stderr. With --hub and a key it joins a hub. SIGTERM and Ctrl-C stop it: what it has accepted is committed and
     answered first.
     """
+    gc.disable()  # until it is ready: what is imported and built stays, and is not to be searched for garbage
     from costd import app  # noqa: PLC0415 - the whole daemon, which --help need not wait for
 
     context.exit(app.run(loaded.config, loaded.warnings))
