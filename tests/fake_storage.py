@@ -57,6 +57,13 @@ MODERATION |= {
 }
 
 UNHEARD = {"POST unheard/of": {"is": "heard"}}
+#: What is not below /v1, for whoever asks.
+OUTSIDE: dict[str, object] = {
+    "HEAD /": {},
+    "GET /api/hello": {"message": "hello"},
+    "POST /api/event_logging/batch": {"is": "heard"},
+    "POST /api/claude_cli_feedback": {"is": "heard"},
+}
 OPENAI: dict[str, object] = {
     **UNHEARD,
     "GET models": _openai_list(MODEL),
@@ -98,7 +105,7 @@ async def answer(request: web.Request) -> web.Response:
     """The answer to a request; 404 in the provider's own form where it has none."""
     is_anthropic = "anthropic-version" in request.headers
     called = f"{request.method} {request.path.removeprefix('/v1/')}"
-    said = (ANTHROPIC if is_anthropic else OPENAI).get(called)
+    said = (OUTSIDE | (ANTHROPIC if is_anthropic else OPENAI)).get(called)
     if isinstance(said, bytes):
         return web.Response(body=said, content_type="application/octet-stream")
     if said is not None:

@@ -148,7 +148,7 @@ def test_what_is_said_to_costd_is_taken_out_and_recorded(proxied: Daemon, provid
     assert "_aipromptcost" in str(refused.value)
 
 
-def test_costds_own_errors_are_the_sdks_too(proxied: Daemon) -> None:
+def test_costds_own_errors_are_the_sdks_too(proxied: Daemon, provider: FakeProvider) -> None:
     with openai_at(proxied, api_key="wrong") as client, pytest.raises(openai.AuthenticationError):
         client.models.list()
     with (
@@ -164,8 +164,10 @@ def test_costds_own_errors_are_the_sdks_too(proxied: Daemon) -> None:
         client.chat.completions.create(**CHAT)
     assert "X-Provider-Key" in str(missing.value)
     keys = {"Authorization": f"Bearer {proxied.admin_key}", "X-Provider-Key": KEY}
+    asked = len(provider.received)
     for path in ("openai/%2e%2e/x", "openai/a%252e%252e/..%2fx", "openai//evil.example/x", "openai/a%5c..%5cb"):
-        assert httpx.post(f"{base(proxied, '')}{path}", headers=keys).status_code in {400, 404}
+        assert httpx.post(f"{base(proxied, '')}{path}", headers=keys).status_code == 400
+    assert len(provider.received) == asked
 
 
 @pytest.mark.parametrize("make", [openai_at, anthropic_at])

@@ -73,11 +73,15 @@ class Pool:
         self._place = aiohttp.ClientRequest("GET", URL(base_url, encoded=True), loop=self._loop)
         self._host = self._place.headers[hdrs.HOST]
         self._base_path = self._place.url.raw_path
+        self._root_path = self._base_path.removesuffix("/v1")
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
 
     async def call(self, method: str, path: str, headers: CIMultiDict[str], body: Body) -> Answer:
-        """Make a call to `path` (below the base, encoded, with its query). Raises ClientError or OSError."""
-        target = f"{self._base_path}/{path}"
+        """Make a call to `path`, encoded, with its query. Raises ClientError or OSError.
+
+        It is below the base; with a slash before it, below the base less its `/v1`.
+        """
+        target = f"{self._root_path}{path}" if path.startswith("/") else f"{self._base_path}/{path}"
         connection = await self._connect()
         try:
             return await self._over(connection, method, target, headers, body)

@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy, istr
 from costd.domain.access import Caller
 from costd.domain.errors import CostdError, Invalid, NotFound, Unauthenticated
 from costd.domain.proxied.refusals import Refusal, Speech, speech_of
-from costd.domain.proxied.routes import Route, clean_path, route_of
+from costd.domain.proxied.routes import ENDPOINTS, Route, clean_path, route_of
 from costd.proxy_settings import ANTHROPIC, Upstream
 from costd.wire.proxy.called import PROMPT_PROXY, SLUG_PROXY, Called, KeptBodies
 from costd.wire.proxy.exchange import Denied, Exchange, UpstreamFailed
@@ -31,6 +31,8 @@ from costd.wire.web.route import JSON
 if TYPE_CHECKING:
     from costd.services.services import Services
 
+#: What the routes below `/v1` begin with.
+_NAMES = frozenset(name.partition("/")[0] for name in ENDPOINTS)
 _TRUE = frozenset({"true", "1", "yes"})
 _NOTHING: Mapping[str, str] = {}
 _UPGRADE = istr("Upgrade")
@@ -182,7 +184,7 @@ class Proxies:
             raise NotFound("there is no such proxy endpoint")
         upstream = self._upstreams.find(ANTHROPIC)
         assert upstream is not None, "it is there by itself"
-        clean, route = _routed(request.method, rest)
+        clean, route = _routed_from_slug(request.method, rest)
         told = self._limits.take(slug, is_count=route.endpoint == "count_tokens")
         onwards = onward_from_slug(request.headers)
         onwards.setdefault("anthropic-version", ANTHROPIC_VERSION)
@@ -233,7 +235,7 @@ def _response(refusal: Refusal, speech: Speech, request_id: str, ours: dict[str,
 
 
 def _routed(method: str, rest: str) -> tuple[str, Route]:
-    clean = clean_path(rest)
+    clean = clean_path(f"/{rest}")
     if clean is None:
         raise Invalid("path", "is none that may be called: no empty, dot or encoded dot segments")
     return clean, route_of(method, clean)
@@ -242,6 +244,16 @@ def _routed(method: str, rest: str) -> tuple[str, Route]:
 def _is_websocket(request: web.BaseRequest) -> bool:
     """Whether a WebSocket is asked for; whoever offers HTTP/2 besides is answered in HTTP/1.1."""
     return request.method == "GET" and "websocket" in request.headers[_UPGRADE].lower()
+
+
+def _routed_from_slug(method: str, rest: str) -> tuple[str, Route]:
+    """The same where a slug's URL stands for the provider's: there is more than its `/v1`, and a root to be asked."""
+    if rest in {"", "/"}:
+        return "/", route_of(method, "")
+    clean, route = _routed(method, rest)
+    if rest.startswith("v1/") or clean.partition("/")[0] in _NAMES:
+        return clean, route
+    return f"/{clean}", route
 
 
 def _platform_key(headers: CIMultiDictProxy[str]) -> tuple[str | None, str | None]:
