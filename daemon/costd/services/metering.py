@@ -62,8 +62,8 @@ class Metering:
         self._clock = clock
         self._metrics = metrics
 
-    def record(self, caller: Caller, usage: Usage, door: str) -> Ticket[Receipt]:
-        """Record one call; the ticket resolves when it is on disk.
+    def record(self, caller: Caller, usage: Usage, door: str, *, awaited: bool = True) -> Ticket[Receipt]:
+        """Record one call; the ticket resolves when it is on disk, a little later where nobody is held up (`awaited`).
 
         Raises Invalid, Forbidden, Overloaded, OutOfSpace or Unavailable at once; Conflict comes from the ticket.
         """
@@ -75,7 +75,7 @@ class Metering:
                 if not usage.request_id:
                     raise
                 return self._repeat_or_refuse(caller, usage, door, refusal)
-            return self._writer.submit_event(draft, _receipt_of(draft, quote))
+            return self._writer.submit_event(draft, _receipt_of(draft, quote), awaited=awaited)
         except Refused as refusal:
             self._metrics.rejected(door, reason_of(refusal))
             raise

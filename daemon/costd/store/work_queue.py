@@ -15,6 +15,8 @@ DRAFT_OVERHEAD_BYTES = 900
 CHANGE_BYTES = 1_000
 #: The same for a record in a batch by columns: a dozen numbers.
 COLUMN_RECORD_BYTES = 400
+#: How long what nobody waits for may wait for more to share a commit with: a tenth of what a call to a provider takes.
+GATHER_S = 0.01
 #: Room for the text that a record brings along, when the question is whether another one would fit.
 _TEXT_BYTES = 400
 
@@ -33,6 +35,7 @@ class WorkQueue:
         self._tickets: deque[Ticket[Any]] = deque()
         self._wakeup = threading.Condition(threading.Lock())
         self._notice_due = False
+        self._is_gathering = False
 
     @property
     def is_empty(self) -> bool:
@@ -44,8 +47,11 @@ class WorkQueue:
         """Whether there is no room for one more record."""
         return self.records >= self.max_records or self.bytes + DRAFT_OVERHEAD_BYTES + _TEXT_BYTES > self.max_bytes
 
-    def put(self, ticket: Ticket[T], *, bounded: bool = True) -> Ticket[T]:
-        """Queue a ticket; raises Overloaded where there is no room (if `bounded`), Unavailable after close()."""
+    def put(self, ticket: Ticket[T], *, bounded: bool = True, awaited: bool = True) -> Ticket[T]:
+        """Queue a ticket; raises Overloaded where there is no room (if `bounded`), Unavailable after close().
+
+        One made in a coroutine for which nobody is held up (not `awaited`) is not begun at once for its own sake.
+        """
         with self._wakeup:
             if self.is_closed:
                 raise Unavailable("the daemon is stopping; send this again to its successor")
@@ -56,6 +62,10 @@ class WorkQueue:
             self.bytes += ticket.size
             if ticket.loop is None:
                 self._wakeup.notify()
+            elif not awaited:
+                if not (self._is_gathering or self._notice_due):
+                    self._is_gathering = True
+                    ticket.loop.call_later(GATHER_S, self._notice)
             elif not self._notice_due:
                 # Once this turn of the loop is over: what else has arrived in it belongs into the same commit, and
                 # is handled faster while the writer does not want the interpreter too.
@@ -65,8 +75,9 @@ class WorkQueue:
 
     def _notice(self) -> None:
         with self._wakeup:
-            self._notice_due = False
-            self._wakeup.notify()
+            self._notice_due = self._is_gathering = False
+            if self._tickets:
+                self._wakeup.notify()
 
     def take(self, max_records: int, timeout_s: float) -> list[Ticket[Any]]:
         """The oldest tickets, about `max_records` of their records; waits up to `timeout_s` for the first."""

@@ -119,12 +119,15 @@ class Writer:
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
-    def submit_event(self, draft: EventDraft, convert: Callable[[Any], T]) -> Ticket[T]:
-        """Queue a record; raises Overloaded, OutOfSpace or Unavailable at once when it cannot be taken."""
+    def submit_event(self, draft: EventDraft, convert: Callable[[Any], T], *, awaited: bool = True) -> Ticket[T]:
+        """Queue a record; raises Overloaded, OutOfSpace or Unavailable at once when it cannot be taken.
+
+        `awaited`: somebody is held up until it is on disk.
+        """
         if self._records_refused is not None:
             raise self._fresh(self._records_refused)
         size = DRAFT_OVERHEAD_BYTES + len(draft.extra or "") + len(draft.request_id)
-        return self.queue.put(Ticket(draft, size, convert))
+        return self.queue.put(Ticket(draft, size, convert), awaited=awaited)
 
     def submit_batch(self, batch: ColumnBatch, convert: Callable[[Any], T]) -> Ticket[T]:
         """Queue a batch of records: all of it is stored in one transaction, or none."""

@@ -208,7 +208,7 @@ class LedgerLink:
             **{"provider": self._provider(called), **known},
         )
         try:
-            ticket = self._services.metering.record(called.caller, usage, DOOR)
+            ticket = self._services.metering.record(called.caller, usage, DOOR, awaited=False)
         except Refused as refusal:
             self._later(self._offered(called, usage, refusal))
         else:
