@@ -159,8 +159,8 @@ class Proxy:
         Said(
             Choice((OPEN, CLOSED)),
             OPEN,
-            'What becomes of a call when budgets cannot be asked (a full queue, a disk in trouble): "open" makes it, '
-            '"closed" refuses it.',
+            "What becomes of a call when budgets cannot be asked, or its record could not be taken (a full queue, a "
+            'disk in trouble): "open" makes it, "closed" refuses it.',
         ),
     ]
     unlimited_output_tokens: Annotated[

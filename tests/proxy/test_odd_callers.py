@@ -28,7 +28,7 @@ PATIENCE_S = 30
 async def chat(request: web.Request) -> web.StreamResponse:
     """A completion; a stream in pieces of no known length where one is asked for."""
     if b'"stream"' not in await request.read():
-        return web.Response(body=SAID, content_type="application/json")
+        return web.Response(body=SAID, content_type="application/json", headers={"X-Organization": "Søren's"})
     answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await answer.prepare(request)
     await answer.write(EVENTS[:40])
@@ -158,6 +158,12 @@ def test_a_body_passes_whatever_the_method(proxied: Daemon, provider: Upstream) 
     for method in ("GET", "DELETE", "PATCH"):
         assert b" 200 " in answers(proxied, posted(proxied, path=path).replace(b"POST", method.encode(), 1), until=SAID)
         assert (provider.requests[-1].method, provider.requests[-1].body) == (method, BODY)
+
+
+def test_headers_that_are_no_ascii_pass_both_ways(proxied: Daemon, provider: Upstream) -> None:
+    got = answers(proxied, posted(proxied, "X-Title: Übersicht"), until=SAID)
+    assert "\r\nX-Organization: Søren's\r\n".encode() in got
+    assert provider.requests[-1].headers["X-Title"] == "Übersicht"
 
 
 def test_what_asks_for_no_body_gets_none(proxied: Daemon) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from costd.clock import Clock
 from costd.domain.access import Caller
-from costd.domain.errors import Forbidden, Invalid, Refused
+from costd.domain.errors import Forbidden, Invalid, Overloaded, Refused
 from costd.domain.ids import uuid_text
 from costd.domain.money import MAX_RECORD_NANO, usd_text
 from costd.domain.pricebook import Quote
@@ -84,6 +84,12 @@ class Metering:
     def has_room(self) -> bool:
         """Whether one more record may wait for the disk."""
         return not self._writer.queue.is_full
+
+    @property
+    def hindrance(self) -> str:
+        """Why a record would not be taken now, in a sentence; "" where it would be."""
+        refused = self._writer.records_refused or (None if self.has_room else Overloaded())
+        return "" if refused is None else refused.message
 
     def draft(
         self, caller: Caller, usage: Usage, door: str, limits: TimeLimits | None = None

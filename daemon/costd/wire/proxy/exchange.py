@@ -176,8 +176,9 @@ class Exchange:
             yield chunk
 
     async def _ask_budgets(self) -> None:
-        decision = await self._ledger.ask(self._called)
+        # Also where it does not come to an answer: of several models of a batch, some may have been asked for.
         self._has_reserved = True
+        decision = await self._ledger.ask(self._called)
         if decision is not None and not decision.allow:
             raise Denied(decision)
 

@@ -73,9 +73,17 @@ def with_key(headers: Headers, dialect: str, provider: str, key: str) -> None:
 
 def backward(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     """What goes back to the caller of an upstream's headers, in their order."""
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
+    pairs = [(name.decode("latin-1"), _text(value)) for name, value in raw]
     dropped = _HOP_BY_HOP | _named(value for name, value in pairs if name.lower() == "connection")
     return CIMultiDict((name, value) for name, value in pairs if name.lower() not in dropped)
+
+
+def _text(value: bytes) -> str:
+    """A value as the server's writer, which encodes as UTF-8, makes the same bytes of it, if it is UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _named(values: Iterable[str]) -> frozenset[str]:

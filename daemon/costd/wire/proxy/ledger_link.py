@@ -7,8 +7,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from multidict import CIMultiDict
+
 from costd.domain.access import Caller
-from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Refused
+from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Refused, Unavailable
 from costd.domain.ids import quick_uuid7, uuid_text
 from costd.domain.provider_usage import tier_context
 from costd.domain.proxied.batch_orders import ordered
@@ -52,6 +54,8 @@ class LedgerLink:
 
         Raises what a caller did wrong (Invalid, Forbidden), or what went wrong where calls are to be refused then.
         """
+        if self._settings.on_failure != OPEN and (hindrance := self._services.metering.hindrance):
+            raise Unavailable(hindrance)
         if called.route.kind is Kind.ORDER:
             return await self._ask_for_order(called)
         units = estimate(called.route.endpoint, dict(called.said), self._settings.unlimited_output_tokens)
@@ -235,6 +239,8 @@ class LedgerLink:
 
         What does not fit of what a provider said is left out rather than the record.
         """
+        # What may wait for hours holds no prompt and no key.
+        called.said, called.headers = {}, CIMultiDict()
         said = {"upstream": called.upstream.name, "endpoint": called.route.endpoint}
         lesser, pause_s = iter(_ever_less(usage)), _FIRST_AGAIN_S
         while not isinstance(refusal, Conflict):  # told before, by another call
