@@ -150,7 +150,6 @@ class FakeProvider:
             ("/v1/audio/speech", self._speech),
             ("/v1/audio/transcriptions", self._transcriptions),
             ("/v1/messages", self._messages),
-            ("/v1/messages/batches", self._batches),
         ):
             app.router.add_post(path, self._asked(handler))
         app.router.add_get("/v1/responses/{id}", self._job)
@@ -392,6 +391,7 @@ class FakeProvider:
             answer.headers.add("set-cookie", f"__cf_{name}={self._count}; path=/; HttpOnly")
 
     async def _job(self, request: web.Request) -> web.StreamResponse:
+        self.received.append(Received(request.method, request.path_qs, dict(request.headers), b""))
         whole, looks = self._jobs[request.match_info["id"]]
         self._jobs[request.match_info["id"]] = (whole, looks - 1)
         if looks > 0:
@@ -513,13 +513,6 @@ class FakeProvider:
             {"type": "message_stop"},
         ]
         return await self._stream(request, wish, [_event(event, event["type"]) for event in events])
-
-    async def _batches(self, request: web.Request, body: Json, wish: Wish) -> web.StreamResponse:
-        counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
-        batch = {"id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress"}
-        times = {"created_at": "2026-11-01T00:00:00Z", "expires_at": "2026-11-02T00:00:00Z", "ended_at": None}
-        rest = {"archived_at": None, "cancel_initiated_at": None, "results_url": None}
-        return web.json_response({**batch, **times, **rest, "request_counts": counts})
 
 
 def _form(content_type: str, raw: bytes) -> Json:

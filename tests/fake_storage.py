@@ -56,6 +56,39 @@ MODERATION |= {
     ]
 }
 
+
+def _lines(*said: Json) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in said)
+
+
+#: What two requests of a batch used, and what they cost at half the price of gpt-4o and claude-opus-5.
+BATCH_UNITS = {"input_tokens": 1_000, "output_tokens": 100}
+_CHAT = {"id": "chatcmpl-1", "object": "chat.completion", "created": AT, "model": "gpt-4o", "choices": []}
+_CHAT |= {"usage": {"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100}}
+BATCH_OUTPUT = _lines(
+    *(
+        {"id": f"batch_req_{n}", "custom_id": str(n), "response": {"status_code": 200, "body": _CHAT}, "error": None}
+        for n in (1, 2)
+    ),
+    {"id": "batch_req_3", "custom_id": "3", "response": {"status_code": 400, "body": {"error": {}}}, "error": None},
+)
+_MESSAGE = {"type": "message", "role": "assistant", "model": "claude-opus-5", "content": [], "stop_reason": "end_turn"}
+_MESSAGE |= {"stop_sequence": None, "usage": {"input_tokens": 1_000, "output_tokens": 100}}
+BATCH_RESULTS = _lines(
+    *(
+        {"custom_id": str(n), "result": {"type": "succeeded", "message": {**_MESSAGE, "id": f"msg_batched_{n}"}}}
+        for n in (1, 2)
+    ),
+    {"custom_id": "3", "result": {"type": "expired"}},
+)
+CLAUDE_BATCH = {"id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress", "created_at": DAY}
+CLAUDE_BATCH |= {"expires_at": "2026-11-02T00:00:00Z", "ended_at": None, "archived_at": None, "results_url": None}
+CLAUDE_BATCH |= {"cancel_initiated_at": None, "request_counts": {"processing": 3, "succeeded": 0, "errored": 0}}
+CLAUDE_BATCH["request_counts"] |= {"canceled": 0, "expired": 0}
+#: Its results are where nothing here may go: whoever fetches them must do so by another address.
+_AWAY = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results"
+CLAUDE_ENDED = CLAUDE_BATCH | {"processing_status": "ended", "ended_at": DAY, "results_url": _AWAY}
+
 UNHEARD = {"POST unheard/of": {"is": "heard"}}
 #: What is not below /v1, for whoever asks.
 OUTSIDE: dict[str, object] = {
@@ -80,6 +113,7 @@ OPENAI: dict[str, object] = {
     "POST batches": BATCH | {"status": "validating", "output_file_id": None},
     "GET batches": _openai_list(BATCH),
     "GET batches/batch_1": BATCH,
+    "GET files/file-out/content": BATCH_OUTPUT,
     "POST batches/batch_1/cancel": BATCH | {"status": "cancelling"},
     "POST moderations": MODERATION,
     "POST responses/input_tokens": {"object": "response.input_tokens", "input_tokens": 11},
@@ -97,6 +131,11 @@ ANTHROPIC: dict[str, object] = {
     "GET files/file_1": CLAUDE_FILE,
     "GET files/file_1/content": CONTENT,
     "DELETE files/file_1": {"id": "file_1", "type": "file_deleted"},
+    "POST messages/batches": CLAUDE_BATCH,
+    "GET messages/batches": _claude_list(CLAUDE_ENDED),
+    "GET messages/batches/msgbatch_1": CLAUDE_ENDED,
+    "GET messages/batches/msgbatch_1/results": BATCH_RESULTS,
+    "POST messages/batches/msgbatch_1/cancel": CLAUDE_BATCH | {"processing_status": "canceling"},
     "POST messages/count_tokens": {"input_tokens": 2_095},
 }
 

@@ -83,13 +83,13 @@ def made(daemon: Daemon) -> int:
     return len(records(daemon))
 
 
-def received_alike(provider: FakeProvider) -> bool:
-    """That the provider received the same of its last two callers, the second of whom came by way of costd.
+def received_alike(provider: FakeProvider, at: int = -2) -> bool:
+    """That the provider received the same of two callers (the last, or those at `at`), the second by way of costd.
 
     To the byte, and with the same headers; but for the wish for a stream's usage, which makes a body longer, and comes
     with one for an answer that is not compressed.
     """
-    direct, proxied = (_cleaned(sent) for sent in provider.received[-2:])
+    direct, proxied = (_cleaned(sent) for sent in provider.received[at:][:2])
     asked = len(proxied.body) - len(_ASKING.sub(b"", proxied.body, count=1))
     if asked and _ASKING.search(direct.body) is None:
         length = int(proxied.headers["content-length"]) - asked

@@ -18,6 +18,7 @@ from aiohttp import web
 
 import harness
 from anthropic_uses import MODEL
+from budget_calls import set_budget
 from harness import Daemon, costd
 from proxy_upstream import Upstream, upstream
 
@@ -81,6 +82,7 @@ def proxied(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
     ]
     (folder / "costd.toml").write_text("\n".join(tables))
     daemon = harness.start(folder / "data", "--config", str(folder / "costd.toml"))
+    set_budget(daemon, "all", 10_000, scope={"model": "gpt-4o-mini"})  # so that every call reserves
     yield daemon
     daemon.kill()
 
@@ -104,7 +106,7 @@ def sums(daemon: Daemon) -> tuple[int, int, int]:
 
 def is_sold_once_more(daemon: Daemon, before: tuple[int, int, int]) -> None:
     wanted = (before[0] + 1, before[1] + 11, before[2] + 3)
-    harness.until(lambda: sums(daemon)[0] > before[0], "the record", 10)
+    harness.until(lambda: sums(daemon)[0] > before[0], "the record", 30)
     assert sums(daemon) == wanted
 
 

@@ -77,7 +77,7 @@ def test_the_sdks_of_operations_go_by_costd(proxied: Daemon, provider: Upstream)
         said = made["anthropic"].messages.create(model="claude-opus-4-5", **asked)
         assert said.content[0].text == "hello"
     assert {name.lower(): value for name, value in provider.requests[-1].headers.items()}["x-api-key"] == "sk-ant-own"
-    harness.until(lambda: len(proxied.client.get("/api/usage").json()["items"]) == 2, "both records", 5)
+    harness.until(lambda: len(proxied.client.get("/api/usage").json()["items"]) == 2, "both records", 30)
     items = proxied.client.get("/api/usage").json()["items"]
     assert [(one["provider"], one["input_tokens"], one["output_tokens"]) for one in items] == [
         ("anthropic", 30, 12),
@@ -100,7 +100,7 @@ def test_the_readme_does_what_it_says(proxied: Daemon, provider: Upstream, monke
     body = {"model": "claude-opus-4-5", "max_tokens": 20, "messages": []}
     url = f"{base.replace(DOOR, proxied.http_url)}/v1/messages"
     assert httpx.post(url, json=body, headers={"x-api-key": "own"}, trust_env=False).status_code == 200
-    harness.until(lambda: len(proxied.client.get("/api/usage").json()["items"]) == 2, "both records", 5)
+    harness.until(lambda: len(proxied.client.get("/api/usage").json()["items"]) == 2, "both records", 30)
     shown = costd(*shlex.split(report), *folder).stdout
     assert re.search(r"my-project +claude-opus-4-5 +1 ", shown)
     assert re.search(r"- +gpt-4o +1 ", shown)

@@ -192,32 +192,39 @@ def test_a_budget_that_is_used_up_is_a_rate_limit_error_without_retries(
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_sandbox_answers_in_the_providers_form(streams: bool, proxied: Daemon, provider: FakeProvider) -> None:
-    asked, before = len(provider.requests), made(proxied)
+    asked, before = len(provider.received), made(proxied)
     sandbox = {"X-Sandbox": "true"}
     with openai_at(proxied) as client:
         chat = client.chat.completions.create(**CHAT, stream=streams, extra_headers=sandbox)
-        texts = [one.choices[0].delta.content or "" for one in chat] if streams else [chat.choices[0].message.content]
+        words = [one.choices[0].delta.content or "" for one in chat] if streams else [chat.choices[0].message.content]
     with anthropic_at(proxied) as client:
         message = client.messages.create(**MESSAGE, stream=streams, extra_headers=sandbox)
-        kinds = [one.type for one in message] if streams else [message.content[0].text]
-    assert "sandbox" in "".join(texts)
-    assert kinds
+        events = list(message) if streams else []
+        deltas = [event.delta.text for event in events if event.type == "content_block_delta"]
+        said = deltas if streams else [message.content[0].text]
+    assert "sandbox" in "".join(words)
+    assert "".join(said) == "".join(words)
+    assert [event.type for event in events[-1:]] == ["message_stop"] * streams
     records = newest(proxied, before, 2)
     assert [(one.status, dict(one.units), one.cost_nano_usd) for one in records] == [("sandbox", {}, 0)] * 2
-    assert len(provider.requests) == asked
+    assert len(provider.received) == asked
 
 
-def test_a_caller_that_leaves_is_billed_for_all_of_it(proxied: Daemon, provider: FakeProvider) -> None:
+@pytest.mark.parametrize("make", [openai_at, anthropic_at])
+def test_a_caller_that_leaves_is_billed_for_all_of_it(
+    make: Callable[..., Any], proxied: Daemon, provider: FakeProvider
+) -> None:
     before = made(proxied)
     provider.next(wait_after=4)
-    with openai_at(proxied) as client:
-        stream = client.chat.completions.create(**CHAT, stream=True)
+    with make(proxied) as client:
+        stream = ask(client, stream=True)
         next(iter(stream))
         stream.close()
+    assert made(proxied) == before
     provider.go_on.set()
     record = the_record(proxied, before)
     assert record.status == "success"
-    assert int(record.units["output_tokens"]) == provider.last.units["output_tokens"]
+    assert {name: float(count) for name, count in record.units.items()} == provider.last.units
 
 
 @pytest.mark.parametrize("make", [openai_at, anthropic_at])

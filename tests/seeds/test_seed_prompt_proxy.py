@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ import httpx
 
 import harness
 from fake_provider import ANSWER, FakeProvider
-from harness import clean_env
 
 EXAMPLES = Path(__file__).parent / "examples"
 
@@ -20,7 +20,7 @@ def test_the_documents_examples_and_its_aggregations(tmp_path: Path) -> None:
         flags = ("--upstream", f"openai={provider.openai_url}", "--upstream", f"anthropic={provider.anthropic_url}/v1")
         daemon = harness.start(tmp_path / "data", *flags)
         base = str(daemon.client.base_url).rstrip("/")
-        environment = clean_env({"BASE_URL": base, "API_KEY": daemon.key("app")})
+        environment = {**os.environ, "BASE_URL": base, "API_KEY": daemon.key("app")}
         command = [sys.executable, str(EXAMPLES / "prompt_proxy.py")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout.split() == [ANSWER, ANSWER], done.stderr
