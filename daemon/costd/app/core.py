@@ -95,7 +95,7 @@ class Core:
             limits = TimeLimits(config.limits.past_days * DAY_MS, config.limits.future_minutes * 60_000)
             ground = Ground(config, clock, metrics, self.writer, self.readers, self.sync_readers)
             budgets, budget_status, tills, self.till_keeper, alerts = build_treasury(ground, membership, prices)
-            rules = Rules(prices, budgets)
+            rules = Rules(prices, budgets, self._proxy_endpoints(config, clock))
             metering = Metering(self.writer, prices, limits, clock, metrics, tills)
             health = Health(self.writer, self.readers, clock, metrics)
             self.services = Services(
@@ -131,7 +131,7 @@ class Core:
                 quarantine=Quarantine(self.writer, self.readers, hub),
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
                 joined=(joined := None if local_token else build_joined(ground, access, rules, membership)),
-                proxy_endpoints=self._proxy_endpoints(config, clock),
+                proxy_endpoints=rules.endpoints,
                 prompts=Prompts(self.readers, clock),
                 proxied_bodies=ProxiedBodies(self.writer, self.readers, clock),
                 link=Link(forwarding, joined, self.readers, clock, health),

@@ -17,6 +17,7 @@ from costd.services.joined import Joined
 from costd.services.membership import Membership
 from costd.services.outbox import Outbox
 from costd.services.prices import Prices
+from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.sources import Sources
 from costd.store.reader import Readers
 from costd.store.writer import Writer
@@ -34,10 +35,11 @@ class Ground(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What a hub's word decides at its sources: prices and budgets."""
+    """What a hub's word decides at its sources: prices, budgets and proxy endpoints."""
 
     prices: Prices
     budgets: Budgets
+    endpoints: ProxyEndpoints
 
 
 def build_hub(ground: Ground, sources: Sources | None) -> Hub | None:
@@ -55,12 +57,11 @@ def build_hub(ground: Ground, sources: Sources | None) -> Hub | None:
 def build_hub_sync(
     ground: Ground, sources: Sources | None, hub: Hub | None, health: Health, access: Access, rules: Rules
 ) -> HubSync | None:
-    """What tells sources of keys, catalog, prices and budgets; None at a sidecar."""
+    """What tells sources of keys, catalog, prices, budgets and proxy endpoints; None at a sidecar."""
     if sources is None or hub is None:
         return None
     orders = {"retry": hub.retry, "drop": hub.drop}
-    prices, budgets = rules
-    return HubSync(ground.writer, ground.sync_readers, access, prices, budgets, sources, health, orders)
+    return HubSync(ground.writer, ground.sync_readers, access, *rules, sources, health, orders=orders)
 
 
 def build_forwarding(ground: Ground) -> Forwarding | None:

@@ -13,6 +13,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 DEFAULT_BODY_BYTES = 256 * 1024
 MAX_RETENTION_DAYS = 400
 DEFAULT_RETENTION_DAYS = 30
+FROM_HUB = "hub"
 _MAX_SLUG = 48
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 
@@ -20,7 +21,8 @@ _BETWEEN = re.compile(r"[^a-z0-9]+")
 class ProxyEndpoint(NamedTuple):
     """A proxy endpoint; times in UTC milliseconds. `removed_ms` is None while it is in force.
 
-    Bodies are stored only where `store_bodies` says so: of each at most `body_bytes`, for `retention_days`.
+    Bodies are stored only where `store_bodies` says so: of each at most `body_bytes`, for `retention_days`. `origin` is
+    FROM_HUB for the copy that a sidecar has of its hub's.
     """
 
     id: str
@@ -32,6 +34,7 @@ class ProxyEndpoint(NamedTuple):
     retention_days: int
     created_ms: int
     removed_ms: int | None = None
+    origin: str = ""
 
 
 def slug_of(name: str, suffix: str) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from costd.domain.budget import Budget
 from costd.domain.price_rule import PriceRule
+from costd.domain.proxy_endpoint import ProxyEndpoint
 
 
 class Versions(NamedTuple):
@@ -98,6 +99,13 @@ class SyncedBudget(NamedTuple):
     updated_ms: int
 
 
+class SyncedEndpoint(NamedTuple):
+    """A proxy endpoint of the hub's. The endpoint's own `org_id` says nothing."""
+
+    organization: str
+    endpoint: ProxyEndpoint
+
+
 class Outcome(NamedTuple):
     """What became of records that were set aside: "held", "applied" or "dropped".
 
@@ -113,7 +121,8 @@ class News(NamedTuple):
 
     With `all_keys` the keys of this message and of those it goes on in are all there are. `quarantine` is what became
     of records that were set aside, by the hub's ids of them. `budgets` are all there are, None where they are as
-    before; `unread_budgets` says of others why they cannot be used here.
+    before; `unread_budgets` says of others why they cannot be used here. `endpoints` are all proxy endpoints in force,
+    None where they are as before.
     """
 
     hub_epoch: bytes
@@ -129,13 +138,14 @@ class News(NamedTuple):
     quarantine: Mapping[str, Outcome] = {}
     budgets: Sequence[SyncedBudget] | None = None
     unread_budgets: Sequence[str] = ()
+    endpoints: Sequence[SyncedEndpoint] | None = None
     more: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing but that the hub is there."""
         said = self.all_keys or self.keys or self.catalog or self.prices or self.quarantine or self.more
-        return not said and self.budgets is None
+        return not said and self.budgets is None and self.endpoints is None
 
 
 class Upward(NamedTuple):

@@ -19,6 +19,7 @@ from costd.domain.synced import (
     Outcome,
     Standing,
     SyncedBudget,
+    SyncedEndpoint,
     SyncedItem,
     SyncedKey,
     SyncedPrices,
@@ -31,6 +32,7 @@ from costd.services.access import Access
 from costd.services.budgets import Budgets
 from costd.services.health import Health
 from costd.services.prices import Prices
+from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.sources import Sources
 from costd.store import synced_news
 from costd.store.commit import Change, Commit
@@ -52,6 +54,7 @@ HEARTBEAT_S = 20.0
 MAX_KEYS = 1_000
 MAX_ITEMS = 2_000
 _WRITE_TIMEOUT_S = 30.0
+_UNSEEN = (-1, 0, 0, 0)
 #: Behind every id there is.
 _LAST = "\x7f"
 
@@ -65,6 +68,8 @@ class Current(NamedTuple):
 
     epoch: bytes
     versions: Versions
+    #: Of the proxy endpoints, as they are in this process's memory: every stream is told of them once at least.
+    endpoints: int = 0
 
 
 class HubSync:
@@ -77,8 +82,10 @@ class HubSync:
         access: Access,
         prices: Prices,
         budgets: Budgets,
+        endpoints: ProxyEndpoints,
         sources: Sources,
         health: Health,
+        *,
         orders: Mapping[str, Callable[[str, str], object]],
     ) -> None:
         """`orders` carry out what sources want done with what was set aside, by the names of these orders.
@@ -91,13 +98,14 @@ class HubSync:
         self.access = access
         self.prices = prices
         self.budgets = budgets
+        self.endpoints = endpoints
         self.sources = sources
         self.orders = orders
         self._health = health
         self._streams: set[SourceStream] = set()
         self._lock = threading.Lock()
         self._looking = threading.Lock()
-        self._seen = (-1, 0, 0)
+        self._seen = _UNSEEN
         self._next_catalog_s = 0.0
         self.current = Current(b"", Versions())
         self.is_stopping = False
@@ -138,16 +146,16 @@ class HubSync:
     def look(self) -> None:
         """See how new everything is, and wake the streams where something is newer."""
         with self._looking:
-            seen = self.writer.commits, self.prices.state.revision, self.budgets.version
+            seen = self.writer.commits, self.prices.state.revision, self.budgets.version, self.endpoints.version
             if seen == self._seen:
                 return
             with self.readers.snapshot() as connection:
                 state = read_hub_state(connection)
                 assert state is not None, "a hub has its state from its first start"
-                # What is told of prices and budgets is what is in memory: it follows the disk by a moment.
+                # What is told of prices, budgets and endpoints is what is in memory: it follows the disk by a moment.
                 versions = synced_news.read_versions(connection, state)._replace(prices=seen[1], budgets=seen[2])
             self._seen = seen
-            found = self._paced(Current(state.epoch, versions))
+            found = self._paced(Current(state.epoch, versions, seen[3]))
             if found == self.current:
                 return
             self.current = found
@@ -160,7 +168,7 @@ class HubSync:
         if found.epoch != before.epoch or found.versions.catalog == before.versions.catalog:
             return found
         if now_s < self._next_catalog_s:
-            self._seen = (-1, 0, 0)  # so that it is looked at again
+            self._seen = _UNSEEN  # so that it is looked at again
             return found._replace(versions=found.versions._replace(catalog=before.versions.catalog))
         self._next_catalog_s = now_s + CATALOG_EVERY_S
         return found
@@ -331,10 +339,11 @@ class SourceStream:
             prices=prices,
             quarantine=self._outcomes(current.versions.quarantine),
             budgets=self._budgets(current.versions.budgets),
+            endpoints=self._endpoints(current.endpoints),
         )
         if prices is not None:
             held = held._replace(versions=held.versions._replace(prices=prices.revision))
-        self._told = Current(current.epoch, held.versions)
+        self._told = Current(current.epoch, held.versions, current.endpoints)
         self._is_whole = False
         yield held
 
@@ -385,6 +394,10 @@ class SourceStream:
             SyncedBudget(held.organization, held.budget, held.created_ms, held.updated_ms)
             for held in self._hub.budgets.of_orgs(self._orgs)
         ]
+
+    def _endpoints(self, version: int) -> list[SyncedEndpoint] | None:
+        """The proxy endpoints of the source's organizations, None where it has them."""
+        return None if version == self._told.endpoints else self._hub.endpoints.of_orgs(self._orgs)
 
     def _outcomes(self, version: int) -> dict[str, Outcome]:
         told = 0 if self._is_whole else self._told.versions.quarantine

@@ -7,17 +7,19 @@ disk before it takes effect, and stays in effect while the hub is away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from costd.domain.link import LinkBroken
-from costd.domain.synced import News, SyncedPrices, SyncedTable, Upward
+from costd.domain.proxy_endpoint import FROM_HUB, ProxyEndpoint
+from costd.domain.synced import News, SyncedEndpoint, SyncedPrices, SyncedTable, Upward
 from costd.services.access import Access
 from costd.services.attempts import Attempts
 from costd.services.budgets import Budgets
 from costd.services.membership import Membership
 from costd.services.price_checks import check_synced
 from costd.services.prices import Prices
+from costd.services.proxy_endpoints import ProxyEndpoints
 from costd.services.telling import Telling
 from costd.store import synced
 from costd.store.budgets import StoredBudget, store_copies
@@ -25,6 +27,7 @@ from costd.store.commit import Change, Commit
 from costd.store.hub_link import meet_hub, read_link
 from costd.store.keys import StoredKey
 from costd.store.price_state import PriceState
+from costd.store.proxy_endpoints import take_over_endpoints
 from costd.store.reader import Readers
 from costd.store.synced_prices import store_prices
 
@@ -55,11 +58,12 @@ class SyncRoad(Protocol):
 
 
 class _Copied(NamedTuple):
-    """What a message has changed: keys as they are now; prices and budgets, None where they are the same."""
+    """What a message has changed: keys as they are now; all else whole, None where it is the same."""
 
     keys: list[StoredKey]
     prices: PriceState | None
     budgets: list[StoredBudget] | None
+    endpoints: list[ProxyEndpoint] | None
 
 
 class Joined:
@@ -72,6 +76,7 @@ class Joined:
         access: Access,
         prices: Prices,
         budgets: Budgets,
+        endpoints: ProxyEndpoints,
         membership: Membership,
         road: Callable[[], SyncRoad],
         *,
@@ -84,6 +89,7 @@ class Joined:
         self._access = access
         self._prices = prices
         self._budgets = budgets
+        self._endpoints = endpoints
         self._membership = membership
         self._make_road = road
         self._name = name
@@ -207,11 +213,14 @@ class Joined:
             store_prices(commit, news.prices, orgs, self._prices.installed)
             prices = self._prices.read_state(commit)
         copies = None if news.budgets is None else store_copies(commit, _placed(news, orgs))
+        endpoints = None
+        if news.endpoints is not None:
+            endpoints = take_over_endpoints(commit, _endpoints_placed(news.endpoints, orgs))
         if not news.more:
             if news.all_keys:
                 keys += synced.forget_other_keys(commit, self._ids or ())
             synced.store_versions(commit, news.hub_epoch, news.versions)
-        return _Copied(keys, prices, copies)
+        return _Copied(keys, prices, copies, endpoints)
 
     def _use(self, copied: _Copied) -> None:
         for key in copied.keys:
@@ -220,6 +229,17 @@ class Joined:
             self._prices.use(copied.prices)
         if copied.budgets is not None:
             self._budgets.use(copied.budgets)
+        if copied.endpoints is not None:
+            self._endpoints.use(copied.endpoints)
+
+
+def _endpoints_placed(told: Sequence[SyncedEndpoint], orgs: Mapping[str, int]) -> list[ProxyEndpoint]:
+    """The hub's endpoints, with the numbers that their organizations have here."""
+    return [
+        each.endpoint._replace(org_id=orgs[each.organization], origin=FROM_HUB)
+        for each in told
+        if each.organization in orgs
+    ]
 
 
 def _placed(news: News, orgs: Mapping[str, int]) -> list[StoredBudget]:

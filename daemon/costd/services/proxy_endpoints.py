@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from costd.clock import Clock
@@ -16,6 +17,7 @@ from costd.domain.proxy_endpoint import (
     check_endpoint,
     slug_of,
 )
+from costd.domain.synced import SyncedEndpoint
 from costd.store import proxy_endpoints as store
 from costd.store.commit import Change
 from costd.store.reader import Readers
@@ -54,10 +56,21 @@ class ProxyEndpoints:
         self._writer = writer
         self._clock = clock
         self._is_exposed = is_exposed
+        #: Counts changes, for whoever tells of them.
+        self.version = 0
         with readers.snapshot() as connection:
-            every = store.load_endpoints(connection)
+            self.use(store.load_endpoints(connection))
+
+    def use(self, every: Sequence[ProxyEndpoint]) -> None:
+        """These are all there are, as they are on disk."""
         self._by_slug = {held.slug: held for held in every if held.removed_ms is None}
         self._ids = {held.id for held in every}
+        self.version += 1
+
+    def of_orgs(self, orgs: Mapping[int, str]) -> list[SyncedEndpoint]:
+        """The endpoints in force of these organizations ({number: name})."""
+        held = self._by_slug.values()
+        return [SyncedEndpoint(orgs[each.org_id], each) for each in held if each.org_id in orgs]
 
     def find(self, slug: str) -> ProxyEndpoint | None:
         """The endpoint of a slug."""
@@ -114,6 +127,8 @@ class ProxyEndpoints:
     def _made(self, made: ProxyEndpoint) -> None:
         self._by_slug = {**self._by_slug, made.slug: made}
         self._ids.add(made.id)
+        self.version += 1
 
     def _removed(self, removed: ProxyEndpoint) -> None:
         self._by_slug = {slug: held for slug, held in self._by_slug.items() if slug != removed.slug}
+        self.version += 1

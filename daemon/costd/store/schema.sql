@@ -668,7 +668,7 @@ CREATE TABLE proxy_endpoint (
   retention_days INTEGER NOT NULL,
   created_ms INTEGER NOT NULL,
   removed_ms INTEGER
-) STRICT;
+, origin TEXT NOT NULL DEFAULT '') STRICT;
 
 CREATE TABLE proxied_body (
   event_id BLOB PRIMARY KEY,            -- the record's public id

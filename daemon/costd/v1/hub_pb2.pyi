@@ -1206,6 +1206,7 @@ class SyncResponse(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     BUDGETS_FIELD_NUMBER: _builtins.int
     BUDGETS_VERSION_FIELD_NUMBER: _builtins.int
+    PROXY_ENDPOINTS_FIELD_NUMBER: _builtins.int
     hub_epoch: _builtins.bytes
     """The hub's epoch. Where it is another than before, this message is the whole state."""
     time_ms: _builtins.int
@@ -1252,6 +1253,10 @@ class SyncResponse(_message.Message):
     def budgets(self) -> _budget_pb2.SyncedBudgets:
         """The budgets, where they changed."""
 
+    @_builtins.property
+    def proxy_endpoints(self) -> _hub_state_pb2.SyncedProxyEndpoints:
+        """The proxy endpoints in force, where they changed, and once on every stream."""
+
     def __init__(
         self,
         *,
@@ -1272,10 +1277,11 @@ class SyncResponse(_message.Message):
         source: _builtins.str = ...,
         budgets: _budget_pb2.SyncedBudgets | None = ...,
         budgets_version: _builtins.int = ...,
+        proxy_endpoints: _hub_state_pb2.SyncedProxyEndpoints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "prices", b"prices"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "prices", b"prices", "proxy_endpoints", b"proxy_endpoints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_keys", b"all_keys", "budgets", b"budgets", "budgets_version", b"budgets_version", "catalog", b"catalog", "catalog_version", b"catalog_version", "hub_epoch", b"hub_epoch", "keys", b"keys", "keys_version", b"keys_version", "more", b"more", "organizations", b"organizations", "prices", b"prices", "prices_version", b"prices_version", "quarantine", b"quarantine", "quarantine_version", b"quarantine_version", "source", b"source", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_keys", b"all_keys", "budgets", b"budgets", "budgets_version", b"budgets_version", "catalog", b"catalog", "catalog_version", b"catalog_version", "hub_epoch", b"hub_epoch", "keys", b"keys", "keys_version", b"keys_version", "more", b"more", "organizations", b"organizations", "prices", b"prices", "prices_version", b"prices_version", "proxy_endpoints", b"proxy_endpoints", "quarantine", b"quarantine", "quarantine_version", b"quarantine_version", "source", b"source", "time_ms", b"time_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,7 +65,7 @@ class HubServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Sync(self, request_iterator, context):
-        """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes.
+        """Keeps a source up to date with keys, catalog, prices, budgets and proxy endpoints; every change is sent as it comes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class HubServiceStub:
     Forward: _grpc.StreamStreamMultiCallable[_hub_pb2.ForwardRequest, _hub_pb2.ForwardResponse]
     """Takes over what a source has recorded, batch by batch, in the order of the source's sequence."""
     Sync: _grpc.StreamStreamMultiCallable[_hub_pb2.SyncRequest, _hub_pb2.SyncResponse]
-    """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes."""
+    """Keeps a source up to date with keys, catalog, prices, budgets and proxy endpoints; every change is sent as it comes."""
     Lease: _grpc.UnaryUnaryMultiCallable[_lease_pb2.LeaseRequest, _lease_pb2.LeaseResponse]
     """Grants a source slices of hard budgets' windows, takes back what it does not need."""
 
@@ -56,7 +56,7 @@ class HubServiceAsyncStub(HubServiceStub):
     Forward: _aio.StreamStreamMultiCallable[_hub_pb2.ForwardRequest, _hub_pb2.ForwardResponse]  # type: ignore[assignment]
     """Takes over what a source has recorded, batch by batch, in the order of the source's sequence."""
     Sync: _aio.StreamStreamMultiCallable[_hub_pb2.SyncRequest, _hub_pb2.SyncResponse]  # type: ignore[assignment]
-    """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes."""
+    """Keeps a source up to date with keys, catalog, prices, budgets and proxy endpoints; every change is sent as it comes."""
     Lease: _aio.UnaryUnaryMultiCallable[_lease_pb2.LeaseRequest, _lease_pb2.LeaseResponse]  # type: ignore[assignment]
     """Grants a source slices of hard budgets' windows, takes back what it does not need."""
 
@@ -77,7 +77,7 @@ class HubServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_hub_pb2.SyncRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_hub_pb2.SyncResponse], _abc.AsyncIterator[_hub_pb2.SyncResponse]]:
-        """Keeps a source up to date with keys, catalog, prices and budgets; every change is sent as it comes."""
+        """Keeps a source up to date with keys, catalog, prices, budgets and proxy endpoints; every change is sent as it comes."""
 
     @_abc_1.abstractmethod
     def Lease(

@@ -91,6 +91,80 @@ class SyncedKey(_message.Message):
 Global___SyncedKey: _TypeAlias = SyncedKey  # noqa: Y015
 
 @_typing.final
+class SyncedProxyEndpoints(_message.Message):
+    """All proxy endpoints in force that a source has to know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncedProxyEndpoint]:
+        """In no order."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: _abc.Iterable[Global___SyncedProxyEndpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncedProxyEndpoints: _TypeAlias = SyncedProxyEndpoints  # noqa: Y015
+
+@_typing.final
+class SyncedProxyEndpoint(_message.Message):
+    """A proxy endpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    STORE_BODIES_FIELD_NUMBER: _builtins.int
+    BODY_BYTES_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    CREATED_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """A UUIDv7."""
+    organization: _builtins.str
+    """Its organization's name."""
+    name: _builtins.str
+    """What its maker called it."""
+    slug: _builtins.str
+    """What stands for it in paths."""
+    store_bodies: _builtins.bool
+    """Whether bodies of its calls are stored, each at the daemon that the call went by."""
+    body_bytes: _builtins.int
+    """Of each body so many bytes are stored at most."""
+    retention_days: _builtins.int
+    """For how many days."""
+    created_ms: _builtins.int
+    """When it was made, UTC milliseconds."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        organization: _builtins.str = ...,
+        name: _builtins.str = ...,
+        slug: _builtins.str = ...,
+        store_bodies: _builtins.bool = ...,
+        body_bytes: _builtins.int = ...,
+        retention_days: _builtins.int = ...,
+        created_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_bytes", b"body_bytes", "created_ms", b"created_ms", "id", b"id", "name", b"name", "organization", b"organization", "retention_days", b"retention_days", "slug", b"slug", "store_bodies", b"store_bodies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncedProxyEndpoint: _TypeAlias = SyncedProxyEndpoint  # noqa: Y015
+
+@_typing.final
 class SyncedCatalogItem(_message.Message):
     """One thing of the catalog as the hub has it."""
 

@@ -26,6 +26,7 @@ from costd.domain.synced import (
 )
 from costd.v1 import hub_pb2, hub_state_pb2
 from costd.wire.synced_budgets import budgets_message, read_budgets
+from costd.wire.synced_endpoints import endpoints_message, read_endpoints
 
 #: A price table of today has half a mebibyte; what comes to this is no table.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
@@ -84,6 +85,8 @@ def news_message(news: News, compressed: Callable[[SyncedTable], bytes]) -> hub_
     )
     if news.budgets is not None:
         message.budgets.CopyFrom(budgets_message(news.budgets))
+    if news.endpoints is not None:
+        message.proxy_endpoints.CopyFrom(endpoints_message(news.endpoints))
     if news.prices is not None:
         message.prices.revision = news.prices.revision
         message.prices.rules.extend(map(_rule_message, news.prices.rules))
@@ -111,6 +114,7 @@ def read_news(message: hub_pb2.SyncResponse) -> News:
         },
         budgets=budgets if message.HasField("budgets") else None,
         unread_budgets=unread,
+        endpoints=read_endpoints(message.proxy_endpoints) if message.HasField("proxy_endpoints") else None,
         more=message.more,
     )
 
