@@ -81,13 +81,11 @@ def serving(endpoints: Mapping[str, Endpoint]) -> Iterator[grpc.Channel]:
 
 
 @contextmanager
-def serving_in_lane(
-    methods: Mapping[str, Prompt], keyed: Keyed, aside: CallPool | None = None
-) -> Iterator[grpc.Channel]:
-    """The same with a lane."""
+def serving_in_lane(prompt: Prompt, keyed: Keyed) -> Iterator[grpc.Channel]:
+    """The same with one method in a lane."""
     pool = CallPool("test", 2, 64)
     server = grpc.server(pool, handlers=[Router({}, pool)])
-    lane = Lane(server, methods, keyed, aside or pool)
+    lane = Lane(server, [prompt], keyed)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     lane.start()

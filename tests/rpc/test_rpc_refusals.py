@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import grpc
 import pytest
 
-from callers import Call, record_message, stubs
 from costd.clock import Clock
 from costd.domain import errors
 from costd.domain.access import Caller
@@ -23,8 +21,8 @@ from costd.wire.rpc.lane import Prompt
 from costd.wire.rpc.patience import MESSAGE_S, Patience
 from costd.wire.rpc.pools import CallPool
 from costd.wire.status import INTERNAL_MESSAGE
-from harness import Daemon
-from rpc_calls import bearer, channel_to, details_of, refusal_of, serving, serving_in_lane
+from harness import until
+from rpc_calls import bearer, details_of, refusal_of, serving, serving_in_lane
 
 METHOD = usage_pb2.DESCRIPTOR.services_by_name["UsageService"].methods_by_name["Preflight"]
 PATH = "/costd.v1.UsageService/Preflight"
@@ -40,24 +38,28 @@ class Doorkeeper:
 
 
 Answer = Callable[[Caller, Any], Any]
-Serve = Callable[[Answer], AbstractContextManager[grpc.Channel]]
+Serve = Callable[..., AbstractContextManager[grpc.Channel]]
 
 
-def keyed() -> calls.Keyed:
-    return calls.Keyed(Doorkeeper(), Patience(Clock().monotonic_s))  # type: ignore[arg-type]
+def keyed(now_s: Callable[[], float] | None = None) -> calls.Keyed:
+    return calls.Keyed(Doorkeeper(), Patience(now_s or Clock().monotonic_s))  # type: ignore[arg-type]
 
 
 def endpoint(answer: Answer, **options: Any) -> dict[str, calls.Endpoint]:
     pool = options.pop("pool", None) or CallPool("answers", 2, 64)
-    return {PATH: calls.unary(METHOD, answer, keyed(), pool, **options)}
+    return {PATH: calls.unary(METHOD, answer, options.pop("keyed", None) or keyed(), pool, **options)}
 
 
 @pytest.fixture(params=["threads", "lane"])
 def serve(request: pytest.FixtureRequest) -> Serve:
     """Serves one method in threads and in the lane, where the same must hold."""
-    if request.param == "threads":
-        return lambda answer: serving(endpoint(answer))
-    return lambda answer: serving_in_lane({PATH: Prompt(calls.decoder(METHOD), answer)}, keyed())
+
+    def serve_one(answer: Answer, refused: calls.OnRefusal = calls.ignore) -> AbstractContextManager[grpc.Channel]:
+        if request.param == "threads":
+            return serving(endpoint(answer, refused=refused))
+        return serving_in_lane(Prompt(METHOD, answer, CallPool("answers", 2, 64), refused), keyed())
+
+    return serve_one
 
 
 def raising(error: Exception) -> Answer:
@@ -173,21 +175,15 @@ def test_a_stranger_who_sends_nothing_holds_no_thread(serve: Serve) -> None:
 
 
 def test_undecodable_bytes_and_missing_messages_are_the_callers_mistake(serve: Serve) -> None:
-    """By itself grpcio would say INTERNAL."""
-    with serve(allowing) as channel:
+    """By itself grpcio would say INTERNAL. What was refused is counted."""
+    counted: list[errors.Refused] = []
+    with serve(allowing, counted.append) as channel:
         answer = refused(channel, data=b"\xff\xff\xff")
         assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "costd.v1.PreflightRequest" in (answer.details() or "")
         nothing = refusal_of(lambda: channel.stream_unary(PATH)(iter(()), metadata=bearer("open"), timeout=10))
         assert nothing.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_what_cannot_be_read_is_counted() -> None:
-    """As a record that was refused."""
-    counted: list[errors.Refused] = []
-    with serving(endpoint(allowing, refused=counted.append)) as channel:
-        refused(channel, data=b"\xff\xff\xff")
-    assert len(counted) == 1
+    assert len(counted) == 2
 
 
 def test_a_full_pool_refuses_at_once_and_serves_again() -> None:
@@ -219,19 +215,23 @@ def test_a_full_pool_refuses_at_once_and_serves_again() -> None:
         assert method(b"", metadata=bearer("open"), timeout=10)
 
 
-def test_a_call_whose_message_does_not_come_is_ended_and_gives_its_thread_back(daemon: Daemon) -> None:
-    """As many as there are threads for records, and more, from a caller with a key: others record again after it."""
-    never = threading.Event()
+def test_a_call_whose_message_does_not_come_is_ended_and_gives_its_thread_back() -> None:
+    """As many as there are threads, from a caller with a key: others are answered after it."""
+    now_s, never = [0.0], threading.Event()
+    keys = keyed(lambda: now_s[0])
+    keys.patience.start()
 
     def nothing() -> Iterator[bytes]:
         never.wait(60)
         yield from ()
 
-    with channel_to(daemon.grpc) as channel, stubs(daemon) as services:
-        open_record = channel.stream_unary("/costd.v1.UsageService/Record")
-        calls_open = [open_record.future(nothing(), metadata=bearer(daemon.admin_key)) for _ in range(140)]
-        began_s = time.monotonic()
-        services.usage.Record(record_message(Call(1)), metadata=services.metadata, timeout=MESSAGE_S + 15)
-        assert time.monotonic() - began_s < MESSAGE_S + 10
-        assert {each.code() for each in calls_open[:128]} == {grpc.StatusCode.CANCELLED}
+    with serving(endpoint(allowing, keyed=keys)) as channel:
+        silent = [channel.stream_unary(PATH).future(nothing(), metadata=bearer("open")) for _ in range(2)]
+        until(lambda: len(keys.patience._waiting) == 2, "both threads to wait", 30)
+        waiting = channel.unary_unary(PATH).future(b"", metadata=bearer("open"), timeout=60)
+        assert not waiting.done()
+        now_s[0] = MESSAGE_S + 1
+        assert {call.code() for call in silent} == {grpc.StatusCode.CANCELLED}
+        assert waiting.result()
         never.set()
+    keys.patience.stop()

@@ -37,6 +37,9 @@ _BEARER = "bearer "
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_BATCH_BYTES = 64 * 1024 * 1024
 
+#: What a caller is told whom there is no room for.
+TOO_MANY = "too many calls of this kind are waiting for an answer; try again"
+
 #: A key that was looked at longer ago than this, when the message at last arrives, is looked at again.
 STALE_KEY_S = 1.0
 
@@ -251,7 +254,7 @@ def busy_handler(pool: CallPool, refused: OnRefusal) -> Handler:
     """Refuses any call, without waiting for its message: an error looks the same for every kind of call."""
 
     def behave(_requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        refusal = Overloaded("too many calls of this kind are waiting for an answer; try again")
+        refusal = Overloaded(TOO_MANY)
         refused(refusal)
         refuse(context, refusal)
 

@@ -1,9 +1,9 @@
-"""A lane for calls that are answered from memory: one thread takes them, reads them and answers them.
+"""A lane for calls that are asked by the thousand: one thread takes them, reads them and answers them.
 
 grpcio's server hands each call to a thread before its message has come, and wakes that thread again when it has. For an
 answer that takes some microseconds, handing the interpreter to and fro costs more than the answer, and more with every
-call that waits its turn. In the lane, the thread that hears of a message answers it. A call that has to wait for
-something after all goes on in a thread of a pool.
+call that waits its turn. In the lane, the thread that hears of a message answers it. It never waits: what has to, for
+the hub or until a record is on disk, goes on in a thread of a pool.
 
 The lane is made of the bindings that grpcio's own server is made of (`grpc._cython.cygrpc`, used as in
 `grpc/_server.py`): its methods are registered with the core of that server, and their calls come by a completion queue
@@ -15,25 +15,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from costd.domain.access import Caller
-from costd.domain.errors import Overloaded
-from costd.wire.rpc.calls import STALE_KEY_S, Answer, Decode, Keyed, token_of
-from costd.wire.rpc.pools import CallPool
+from costd.domain.errors import Overloaded, Refused
+from costd.wire.rpc.calls import STALE_KEY_S, TOO_MANY, Answer, Keyed, OnRefusal, decoder, ignore, token_of
+from costd.wire.rpc.pools import MAX_OPEN, CallPool
 from costd.wire.rpc.refusals import ending_of
 
 #: Releases of grpcio that the lane is known to work with; with others its methods are served by threads.
 _KNOWN_RELEASES = ("1.85.",)
 #: Calls of one method that the core may hand over at once. More than these wait in the core for their turn.
 _ASKED_FOR = 256
-#: Calls that are in the lane at once, most of them waiting for their message or for its answer.
-MAX_OPEN = 1000000
 
 _NO_FLAGS = 0
 
@@ -61,62 +60,39 @@ def waited_for(answer: PromptAnswer) -> Answer:
 
 
 class Prompt(NamedTuple):
-    """A method that is answered from memory in the usual case."""
+    """A method that answers without waiting, or gives what waits for the answer, which threads of `aside` do.
 
-    decode: Decode
+    `refused` is told of refusals made before the method was asked.
+    """
+
+    method: MethodDescriptor
     answer: PromptAnswer
+    aside: CallPool
+    refused: OnRefusal = ignore
 
 
 class Lane:
     """Serves some methods of a server. start() it after the server; it ends when the server has stopped."""
 
-    def __init__(self, server: grpc.Server, methods: Mapping[str, Prompt], keyed: Keyed, aside: CallPool) -> None:
-        """`methods` by path; calls that have to wait do so in threads of `aside`."""
+    def __init__(self, server: grpc.Server, prompts: Iterable[Prompt], keyed: Keyed) -> None:
         self.keyed = keyed
-        self.aside = aside
-        self._methods = methods
-        self._server = server._cy_server  # type: ignore[attr-defined]
-        self._queue = cygrpc.CompletionQueue()
-        self._server.register_completion_queue(self._queue)
-        for path in methods:
-            self._server.register_method(path)
-        #: What the queue has still to tell of: calls that were asked for, and calls that are open.
-        self._asked_for = 0
-        self._open = 0
+        self.server = server._cy_server  # type: ignore[attr-defined]
+        self.queue = cygrpc.CompletionQueue()
+        #: How often the queue has still to tell of a call: that it came, or that it ended.
+        self.due = 0
+        self.server.register_completion_queue(self.queue)
+        self._served = [_Served(self, prompt) for prompt in prompts]
 
     def start(self) -> None:
         """Begin to serve."""
-        for path, method in self._methods.items():
+        for served in self._served:
             for _ in range(_ASKED_FOR):
-                self._ask_for(path, method)
+                served.ask()
         threading.Thread(target=self._serve, name="grpc-lane", daemon=True).start()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether as many calls are open as may be."""
-        return self._open > MAX_OPEN
-
-    def ended(self, _event: _Event) -> None:
-        """A call was answered, or its caller is gone."""
-        self._open -= 1
-
-    def _ask_for(self, path: str, method: Prompt) -> None:
-        def came(event: _Event) -> None:
-            self._asked_for -= 1
-            if event.success:  # else the server is being stopped
-                self._open += 1
-                self._ask_for(path, method)
-                _Call(self, method, event.call).begin(event.invocation_metadata)
-
-        try:
-            self._server.request_registered_call(self._queue, self._queue, path, came)
-        except ValueError:  # the server is being stopped
-            return
-        self._asked_for += 1
-
     def _serve(self) -> None:
-        while self._asked_for or self._open:
-            event = self._queue.poll()
+        while self.due:
+            event = self.queue.poll()
             try:
                 event.tag(event)
             except Exception:
@@ -125,26 +101,68 @@ class Lane:
             del event
 
 
+class _Served:
+    """A method of the lane, and how many of its calls are open. The lane's thread's own."""
+
+    def __init__(self, lane: Lane, prompt: Prompt) -> None:
+        method = prompt.method
+        self.lane = lane
+        self.decode = decoder(method)
+        self.answer = prompt.answer
+        self.aside = prompt.aside
+        self.refused = prompt.refused
+        self._path = f"/{method.containing_service.full_name}/{method.name}"
+        self._open = 0
+        lane.server.register_method(self._path)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too many calls are open."""
+        return self._open > MAX_OPEN
+
+    def ask(self) -> None:
+        """Have the core hand over a call when one comes."""
+        queue = self.lane.queue
+        try:
+            self.lane.server.request_registered_call(queue, queue, self._path, self._came)
+        except ValueError:  # the server is being stopped
+            return
+        self.lane.due += 1
+
+    def _came(self, event: _Event) -> None:
+        if not event.success:  # the server is being stopped, and no call comes any more
+            self.lane.due -= 1
+            return
+        self._open += 1  # due before for coming, and now for ending
+        self.ask()
+        _Call(self, event.call).begin(event.invocation_metadata)
+
+    def ended(self, _event: _Event) -> None:
+        """A call was answered, or its caller is gone."""
+        self._open -= 1
+        self.lane.due -= 1
+
+
 class _Call:
     """One call. But for what finish() does, all of it happens in the lane's thread."""
 
-    __slots__ = ("_began_s", "_call", "_caller", "_lane", "_method", "_token")
+    __slots__ = ("_began_s", "_call", "_caller", "_served", "_token")
 
-    def __init__(self, lane: Lane, method: Prompt, call: Any) -> None:
-        self._lane = lane
-        self._method = method
+    def __init__(self, served: _Served, call: Any) -> None:
+        self._served = served
         self._call = call
 
     def begin(self, metadata: Any) -> None:
         """Look at the key, then ask for the message."""
-        keyed = self._lane.keyed
+        served = self._served
+        keyed = served.lane.keyed
         try:
             self._token = token_of(metadata)
             self._caller = keyed.access.authenticate(self._token)
-            if self._lane.is_full:
-                raise Overloaded("too many calls of this kind are waiting for an answer; try again")
+            if served.is_full:
+                raise Overloaded(TOO_MANY)
         except Exception as error:
-            self._refuse(error)
+            self._refuse_unasked(error)
             return
         self._began_s = keyed.patience.began(self)
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._came)
@@ -155,18 +173,24 @@ class _Call:
 
     def _came(self, event: _Event) -> None:
         """The message is there, or never will be."""
-        ended_s = self._lane.keyed.patience.ended(self)
+        served = self._served
+        keyed = served.lane.keyed
+        ended_s = keyed.patience.ended(self)
         try:
-            request = self._method.decode(event.batch_operations[0].message())
+            request = served.decode(event.batch_operations[0].message())
             if ended_s - self._began_s > STALE_KEY_S:  # it may have been revoked meanwhile
-                self._caller = self._lane.keyed.access.authenticate(self._token)
-            answer = self._method.answer(self._caller, request)
+                self._caller = keyed.access.authenticate(self._token)
+        except Exception as error:
+            self._refuse_unasked(error)
+            return
+        try:
+            answer = served.answer(self._caller, request)
             if isinstance(answer, Message):
                 self._answer(answer)
-            elif self._lane.aside.is_full:
-                raise Overloaded("too many calls are waiting for budgets; try again")
+            elif served.aside.is_full:
+                raise Overloaded(TOO_MANY)
             else:
-                self._lane.aside.submit(self._finish, answer)
+                served.aside.submit(self._finish, answer)
         except Exception as error:
             self._refuse(error)
 
@@ -182,6 +206,11 @@ class _Call:
             cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", _NO_FLAGS),
         )
 
+    def _refuse_unasked(self, error: Exception) -> None:
+        if isinstance(error, Refused):
+            self._served.refused(error)
+        self._refuse(error)
+
     def _refuse(self, error: Exception) -> None:
         ending = ending_of(error)
         code, sentence = ending.code.value[0], ending.sentence.encode()
@@ -189,8 +218,6 @@ class _Call:
 
     def _end(self, *operations: Any) -> None:
         # The last of these is over when the caller knows how the call ended, or is gone.
-        begin, end = (
-            cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
-            cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),
-        )
-        self._call.start_server_batch((begin, *operations, end), self._lane.ended)
+        begin = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
+        end = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
+        self._call.start_server_batch((begin, *operations, end), self._served.ended)

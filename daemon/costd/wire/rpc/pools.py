@@ -18,6 +18,8 @@ MAX_SOURCE_STREAMS = 2_048
 #: Exports, tails and re-ratings at once: a few people at their terminals.
 MAX_LONG = 16
 
+#: Calls of one method that are in the lane at once, most of them waiting for their message or for its answer.
+MAX_OPEN = 2_048
 #: Preflights that wait for the disk or for the hub: most often for one answer that helps all of them.
 MAX_WAITING = 256
 
@@ -88,9 +90,12 @@ class Pools:
     """The pools of one server."""
 
     def __init__(self) -> None:
-        #: Preflights that have to wait; those that do not need no thread of their own (costd.wire.rpc.lane).
+        #: Preflights that have to wait; those that do not need no thread but the lane's (costd.wire.rpc.lane).
         self.waiting = CallPool("waiting", MAX_WAITING, 1024)
-        #: Each record waits in its thread for the commit it is part of: more threads, larger commits.
+        #: Tells callers that their records are on disk. That happens in the order in which the lane hands them to the
+        #: writer, so one thread is enough. As many may wait as can be in the lane: what is refused was not recorded.
+        self.recorded = CallPool("recorded", 1, MAX_OPEN)
+        #: Each batch waits in its thread for the commit it is part of.
         self.record = CallPool("record", 128, 1024)
         #: Each open stream keeps one thread here, and one of its own that reads.
         self.stream = CallPool("stream", MAX_STREAMS, 16)

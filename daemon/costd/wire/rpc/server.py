@@ -85,12 +85,13 @@ class RpcServer:
         self._socket = SocketFile(Path(socket_path)) if socket_path else None
         self._credentials = credentials
         self._pools = Pools()
-        self._keyed = calls.Keyed(services.access, Patience(services.access.clock.monotonic_s))
+        now_s = services.access.clock.monotonic_s
+        self._keyed = calls.Keyed(services.access, Patience(now_s))
         conditions = [health.Condition(("", *SERVICE_NAMES), lambda: not services.health.problems())]
         if (forwarding := services.forwarding) is not None:
             conditions.append(health.Condition((FORWARDING,), lambda: forwarding.is_connected))
         self._health = health.HealthService(conditions)
-        usage = UsageService(services.admission, services.metering, services.batching, services.metrics)
+        usage = UsageService(services.admission, services.metering, services.batching, services.metrics, now_s)
         router = calls.Router(self._methods(services, usage), self._pools.refusal)
         # A source's batches are longer than what callers may send, which is looked at message by message then.
         longest = calls.MAX_BATCH_BYTES if services.hub is not None else calls.MAX_MESSAGE_BYTES
@@ -98,7 +99,7 @@ class RpcServer:
         self._server = grpc.server(self._pools.refusal, handlers=[router], options=options)
         self._lane = None
         if lane.is_known(grpc.__version__):
-            self._lane = Lane(self._server, self._prompt_methods(usage), self._keyed, self._pools.waiting)
+            self._lane = Lane(self._server, self._prompts(usage), self._keyed)
         services.health.watch(lambda _: self._health.look())
         if forwarding is not None:
             forwarding.watch(lambda _: self._health.look())
@@ -172,24 +173,26 @@ class RpcServer:
             **self._open_methods(),
         }
 
-    def _prompt_methods(self, usage: UsageService) -> dict[str, Prompt]:
-        """What is answered from memory."""
-        answers: dict[str, lane.PromptAnswer] = {"Preflight": usage.preflight, "Release": usage.release}
-        return {
-            f"/{USAGE.full_name}/{name}": Prompt(calls.decoder(USAGE.methods_by_name[name]), answer)
-            for name, answer in answers.items()
-        }
+    def _prompts(self, usage: UsageService) -> list[Prompt]:
+        """What applications ask before and after each of their calls."""
+        pools, methods = self._pools, USAGE.methods_by_name
+        return [
+            Prompt(methods["Preflight"], usage.preflight, pools.waiting),
+            Prompt(methods["Release"], usage.release, pools.waiting),
+            Prompt(methods["Record"], usage.record, pools.recorded, usage.refused),
+        ]
 
     def _usage_methods(self, services: Services, usage: UsageService) -> dict[str, Endpoint]:
         def exchange(caller: Caller, messages: Iterator[Any]) -> Iterator[Any]:
             return RecordStream(usage, caller, messages).answers()
 
+        # Of these the lane serves its own, where it is open.
         def make(method: MethodDescriptor, name: str) -> Endpoint:
             if name == "record_stream":
                 return calls.stream(method, exchange, services.access, self._pools.stream, usage.refused)
-            if name == "preflight":
-                return calls.unary(method, lane.waited_for(usage.preflight), self._keyed, self._pools.waiting)
-            return calls.unary(method, getattr(usage, name), self._keyed, self._pools.record, usage.refused)
+            is_record = name.startswith("record")
+            pool, refused = (self._pools.record, usage.refused) if is_record else (self._pools.waiting, calls.ignore)
+            return calls.unary(method, lane.waited_for(getattr(usage, name)), self._keyed, pool, refused)
 
         return calls.endpoints(USAGE, make)
 

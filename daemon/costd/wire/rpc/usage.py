@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from costd.domain.access import Caller
 from costd.domain.errors import Refused
@@ -26,7 +27,16 @@ WRITE_TIMEOUT_S = 30.0
 class UsageService:
     """Answers costd.v1.UsageService."""
 
-    def __init__(self, admission: Admission, metering: Metering, batching: Batching, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        metering: Metering,
+        batching: Batching,
+        metrics: Metrics,
+        now_s: Callable[[], float],
+    ) -> None:
+        """`now_s` are seconds that never step back."""
+        self._now_s = now_s
         self._admission = admission
         self._metering = metering
         self._batching = batching
@@ -47,10 +57,18 @@ class UsageService:
         """Let go of a reservation."""
         return usage_pb2.ReleaseResponse(released=self._admission.release(caller, request.request_id))
 
-    def record(self, caller: Caller, request: usage_pb2.RecordRequest) -> usage_pb2.RecordResponse:
-        """Record the usage; returns once it is on disk."""
+    def record(self, caller: Caller, request: usage_pb2.RecordRequest) -> Callable[[], usage_pb2.RecordResponse]:
+        """Hand the usage to the writer; what waits until it is on disk."""
         try:
-            return convert.receipt(self.submit(caller, request).wait(WRITE_TIMEOUT_S))
+            ticket = self.submit(caller, request)
+        except Refused as refusal:
+            raise convert.named_as_here(refusal) from None
+        return partial(self._receipt, ticket, self._now_s() + WRITE_TIMEOUT_S)
+
+    def _receipt(self, ticket: Ticket[Receipt], until_s: float) -> usage_pb2.RecordResponse:
+        try:
+            # One thread waits for many of these, one after the other; none of them is to wait longer for that.
+            return convert.receipt(ticket.wait(max(0.0, until_s - self._now_s())))
         except Refused as refusal:
             raise convert.named_as_here(refusal) from None
 
