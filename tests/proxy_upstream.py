@@ -15,12 +15,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Received(NamedTuple):
-    """One request."""
+    """One request; `target` is its path and query as they were sent."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    target: str = ""
 
 
 @dataclass
@@ -40,13 +41,13 @@ def upstream(handler: Handler, keepalive_s: float = 3600) -> Iterator[Upstream]:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        made.requests.append(Received(request.method, request.path, dict(request.headers), body))
+        made.requests.append(Received(request.method, request.path, dict(request.headers), body, request.raw_path))
         return await handler(request)
 
     async def start() -> None:
         application = web.Application(client_max_size=1 << 28)
         application.router.add_route("*", "/{rest:.*}", answer)
-        runner.append(web.AppRunner(application, access_log=None, keepalive_timeout=keepalive_s))
+        runner.append(web.AppRunner(application, access_log=None, keepalive_timeout=keepalive_s, auto_decompress=False))
         await runner[0].setup()
         site = web.TCPSite(runner[0], "127.0.0.1", 0)
         await site.start()
