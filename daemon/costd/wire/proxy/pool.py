@@ -147,8 +147,10 @@ async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.
     try:
         while True:
             message, content = await protocol.read()
-            if message.code >= 200 or message.code == 101:
+            if message.code >= 200:
                 return message, content
+            if message.code == 101:
+                raise aiohttp.ClientPayloadError("the upstream changes the protocol, unasked")
     except HttpProcessingError as error:
         raise aiohttp.ClientPayloadError(error.message) from error
 
