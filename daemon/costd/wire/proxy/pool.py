@@ -56,9 +56,12 @@ class Answer:
 
     def close(self) -> None:
         """Give the connection back; it is closed unless both sides of the call have ended."""
+        transport = self._connection.transport
         if self._upload is not None and not self._upload.done():
             self._upload.cancel()
             self._connection.close()
+        elif transport is not None and transport.get_write_buffer_size():
+            self._connection.close()  # it was answered before it had all of the request
         else:
             self._connection.release()
 
