@@ -69,7 +69,8 @@ class Answer:
 class Pool:
     """Connections to the server at `base_url`. Made within the event loop that uses them."""
 
-    def __init__(self, base_url: str, trust: ssl.SSLContext | bool, connect_s: float) -> None:
+    def __init__(self, base_url: str, trust: ssl.SSLContext | bool, connect_s: float, answer_s: float) -> None:
+        self._answer_s = answer_s
         self._loop = asyncio.get_running_loop()
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=trust)
         #: What the connector wants to know of a request: where it goes. That is the same for all.
@@ -77,10 +78,10 @@ class Pool:
         self._host = self._place.headers[hdrs.HOST]
         self._base_path = self._place.url.raw_path
         self._root_path = self._base_path.removesuffix("/v1")
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s)
 
     async def call(self, method: str, path: str, headers: CIMultiDict[str], body: Body) -> Answer:
-        """Make a call to `path`, encoded, with its query. Raises ClientError or OSError.
+        """Make a call to `path`, encoded, with its query. Raises TimeoutError, ClientError or OSError.
 
         It is below the base; with a slash before it, below the base less its `/v1`.
         """
@@ -102,6 +103,8 @@ class Pool:
         protocol = connection.protocol
         assert protocol is not None, "it was just connected"
         upload: asyncio.Task[None] | None = None
+        # As the protocol's own timeouts do it. `asyncio.timeout` would say the same, and costs ten times as much.
+        late = self._loop.call_later(self._answer_s, _give_up, protocol)
         try:
             protocol.set_response_params(
                 skip_payload=method == hdrs.METH_HEAD,
@@ -118,6 +121,8 @@ class Pool:
                 upload.cancel()
             connection.close()
             raise
+        finally:
+            late.cancel()
         return Answer(message, content, connection, upload)
 
     async def _send(
@@ -156,6 +161,10 @@ async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.
                 raise aiohttp.ClientPayloadError("the upstream changes the protocol, unasked")
     except HttpProcessingError as error:
         raise aiohttp.ClientPayloadError(error.message) from error
+
+
+def _give_up(protocol: ResponseHandler) -> None:
+    protocol.set_exception(aiohttp.SocketTimeoutError("the answer did not begin in time"))
 
 
 async def _upload(protocol: ResponseHandler, writer: StreamWriter, pieces: AsyncIterator[bytes]) -> None:
