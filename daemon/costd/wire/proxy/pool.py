@@ -2,7 +2,9 @@
 
 A ClientSession makes a request, a URL, timers and a response out of every call, for redirects, cookies and proxies that
 there are none of here: most of what passing on a call would cost. Its parts are used as it uses them: the connector
-finds addresses, speaks TLS and keeps connections, their protocol reads answers.
+finds addresses, speaks TLS and keeps connections, their protocol reads answers. Of the protocol the documentation says
+nothing, so pyproject.toml pins aiohttp's minor release; where another does not fit, every proxied call fails, and every
+test of one.
 """
 
 from __future__ import annotations
