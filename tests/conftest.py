@@ -16,6 +16,34 @@ from harness import Daemon
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+#: The files that take longest. Where files are dealt out to several processes these come first, or one process would
+#: still be busy with one of them when the others have nothing left.
+LONGEST = (
+    "promises/test_promise_03_sidecar_to_hub_is_exactly_once.py",
+    "budgets/test_fleet_slices.py",
+    "budgets/test_alerts_delivered.py",
+    "hub/test_poison.py",
+    "hub/test_lineage.py",
+    "hub/test_joining.py",
+    "hub/test_sync_keys.py",
+    "promises/test_promise_01_an_ok_means_on_disk.py",
+    "promises/test_promise_13_metrics_never_explode_and_never_go_backwards.py",
+    "promises/test_promise_12_no_one_gets_in.py",
+    "hub/test_sync_lineage.py",
+    "budgets/test_budgets_cli.py",
+    "promises/test_promise_06_bad_peers_of_a_hub.py",
+    "promises/test_promise_05_full_means_an_honest_refusal.py",
+    "promises/test_promise_15_health_tells_the_truth.py",
+)
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = {FOLDER / name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon shared by the tests of one module; none of them may assume an empty ledger."""
