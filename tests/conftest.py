@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from harness import Daemon
 # The suite starts costd hundreds of times: where compiled modules may not be kept, each start would compile them all
 # again, which is most of the work of a start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell starts what goes on in its background with Ctrl-C ignored; commands that a test interrupts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: The files that take longest. Where files are dealt out to several processes these come first, or one process would
