@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -45,7 +44,6 @@ _BEGINNINGS_OF_A_SLUG = ("anthropic-", "x-stainless-")
 ANTHROPIC_VERSION = "2023-06-01"
 
 Headers = CIMultiDict[str]
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def onward(headers: CIMultiDictProxy[str]) -> Headers:
@@ -81,15 +79,11 @@ def backward(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def _text(value: bytes) -> str:
-    """A value as the server's writer, which encodes as UTF-8, makes the same bytes of it, if it is UTF-8.
-
-    The writer refuses control characters, so they are left out.
-    """
+    """A value as the server's writer, which encodes as UTF-8, makes the same bytes of it, if it is UTF-8."""
     try:
-        text = value.decode()
+        return value.decode()
     except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    return text if text.isprintable() else _CONTROL.sub("", text)
+        return value.decode("latin-1")
 
 
 def _named(values: Iterable[str]) -> frozenset[str]:
