@@ -61,6 +61,8 @@ async def order(request: web.Request) -> web.StreamResponse:
         return await background(request)
     if found := re.fullmatch(r"responses/(\w+)", path):
         return web.json_response({**RESPONSE, "id": found[1], "status": "completed", "usage": USAGE})
+    if path == "files":
+        return web.json_response({"id": "file_1", "object": "file", "purpose": "batch", "status": "processed"})
     if path == "batches":
         return web.json_response({"id": "batch_1", "object": "batch", "status": "validating", "output_file_id": None})
     if path == "batches/batch_1":
@@ -148,8 +150,10 @@ def test_a_batch_of_messages_reserves_what_its_requests_may_cost_until_its_resul
     assert (reservations(proxied), awaited(proxied, "anthropic", "batches")) == (0.0, 0.0)
 
 
-def test_a_batch_of_a_file_reserves_next_to_nothing_and_its_results_are_known_by_the_file(proxied: Daemon) -> None:
-    body = {"input_file_id": "file_1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+def test_a_batch_of_an_unknown_file_reserves_next_to_nothing_until_its_results_are_fetched(
+    proxied: Daemon,
+) -> None:
+    body = {"input_file_id": "file_0", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     assert call(proxied, "POST", "openai/v1/batches", body).json()["status"] == "validating"
     assert standing(proxied, "all").reserved_nano_usd == 1
     assert awaited(proxied, "openai", "batches") == 1
@@ -159,6 +163,32 @@ def test_a_batch_of_a_file_reserves_next_to_nothing_and_its_results_are_known_by
     assert call(proxied, "GET", "openai/v1/files/file_9/content").status_code == 200
     harness.until(lambda: len(records(proxied, "batches")) == before + 1, "the record", 30)
     assert (reservations(proxied), awaited(proxied, "openai", "batches")) == (0.0, 0.0)
+
+
+def upload(daemon: Daemon, *requests: dict[str, Any]) -> httpx.Response:
+    """The input file of a batch, as SDKs upload it."""
+    lines = (
+        json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": each}) for each in requests
+    )
+    form = {"file": ("in.jsonl", "\n".join(lines).encode(), "application/jsonl")}
+    url = "/api/proxy/v1/openai/v1/files"
+    return daemon.client.post(url, data={"purpose": "batch"}, files=form, headers={"X-Provider-Key": "sk-x"})
+
+
+def test_a_batch_whose_file_was_uploaded_here_reserves_what_is_in_it(proxied: Daemon, provider: Upstream) -> None:
+    """Of gpt-4o, $10 for a million output tokens, half of that in a batch; one that there is no money for is denied."""
+    body = {"input_file_id": "file_1", "endpoint": "/v1/responses", "completion_window": "24h"}
+    request = {"model": "gpt-4o", "input": "hi", "max_output_tokens": 1_000_000}
+    assert upload(proxied, request, request).json()["id"] == "file_1"
+    assert call(proxied, "POST", "openai/v1/batches", body).status_code == 200
+    assert 10 * USD_NANO <= standing(proxied, "all").reserved_nano_usd < 10.001 * USD_NANO
+    call(proxied, "GET", "openai/v1/batches/batch_1")
+    assert call(proxied, "GET", "openai/v1/files/file_9/content").status_code == 200
+    assert upload(proxied, *[request] * 100).json()["id"] == "file_1"
+    before = len(provider.requests)
+    denied = call(proxied, "POST", "openai/v1/batches", body)
+    assert (denied.status_code, denied.json()["budget"]["name"], len(provider.requests)) == (429, "all", before)
+    assert reservations(proxied) == 0
 
 
 def test_a_batch_larger_than_what_is_read_passes_and_is_asked_of_budgets_all_the_same(
@@ -196,7 +226,7 @@ def test_a_background_response_stays_reserved_and_is_billed_once_when_it_is_fetc
 
 ORDERS: dict[str, tuple[str, object]] = {
     "messages": ("anthropic/v1/messages/batches", requests(10)),
-    "file": ("openai/v1/batches", {"input_file_id": "file_1", "endpoint": "/v1/responses"}),
+    "file": ("openai/v1/batches", {"input_file_id": "file_0", "endpoint": "/v1/responses"}),
     "background": ("openai/v1/responses", {"model": "gpt-4o", "input": "x", "background": True}),
 }
 

@@ -22,24 +22,35 @@ _PENDING = frozenset({"validating", "in_progress", "finalizing", "cancelling", "
 _RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")[^"\\]*(/messages/batches/[A-Za-z0-9_-]+/results")')
 
 
+class Ordered:
+    """What requests of a batch may use at most, by model, as estimate does it."""
+
+    def __init__(self, unlimited_output_tokens: int) -> None:
+        self._unlimited = unlimited_output_tokens
+        self._last = ""
+        self.units: dict[str, Estimate] = {}
+
+    def add(self, endpoint: str, request: dict[str, Any]) -> None:
+        """Add a request of an endpoint (routes.Route.endpoint); one that names no model is of the last."""
+        model = word(request, "model")
+        if model in self.units or (model and len(self.units) < MAX_MODELS):
+            self._last = model
+        elif not self._last:
+            return
+        units = self.units.setdefault(self._last, {})
+        for unit, count in estimate(endpoint, request, self._unlimited).items():
+            units[unit] = min(units.get(unit, 0) + count, MAX_QUANTITY)
+
+
 def ordered(body: dict[str, Any], unlimited_output_tokens: int) -> dict[str, Estimate]:
-    """Units by model that the requests in an order may use at most, as estimate does it; {} where none are in it."""
-    found: dict[str, Estimate] = {}
-    last = ""
+    """Units by model that the requests in an order of messages may use at most; {} where none are in it."""
+    found = Ordered(unlimited_output_tokens)
     requests = body.get("requests")
     for request in requests if isinstance(requests, list) else ():
         params = request.get("params") if isinstance(request, dict) else None
-        if not isinstance(params, dict):
-            continue
-        model = word(params, "model")
-        if model in found or (model and len(found) < MAX_MODELS):
-            last = model
-        elif not last:
-            continue
-        units = found.setdefault(last, {})
-        for unit, count in estimate("messages", params, unlimited_output_tokens).items():
-            units[unit] = min(units.get(unit, 0) + count, MAX_QUANTITY)
-    return found
+        if isinstance(params, dict):
+            found.add("messages", params)
+    return found.units
 
 
 def with_results_at(base: bytes, document: bytes) -> bytes:

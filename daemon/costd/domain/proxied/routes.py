@@ -43,6 +43,8 @@ class Kind(Enum):
     """Costs: preflight before, record after."""
     ORDER = "order"
     """Orders what costs later (a batch): preflight before, and what its results tell is recorded when they come."""
+    UPLOAD = "upload"
+    """Costs nothing, but its body may hold the requests of batches to come."""
     RESULT = "result"
     """Shows again, or at last, what was paid for: recorded only where Sold.once_id is set and it is not pending."""
     BATCH = "batch"
@@ -137,6 +139,7 @@ _ORDERS = {
     "batches": Route(Kind.ORDER, "batches", BATCH),
     "messages/batches": Route(Kind.ORDER, "batches", BATCH, tells_results_url=True),
 }
+_UPLOAD = Route(Kind.UPLOAD, "files", BATCH)
 _BATCH = re.compile(r"(messages/)?batches/[^/]+\Z")
 _BATCH_CANCELLED = re.compile(r"(messages/)?batches/[^/]+/cancel\Z")
 
@@ -165,6 +168,8 @@ def _posted(route: str) -> Route:
         return _PAID[route]
     if route in _ORDERS:
         return _ORDERS[route]
+    if route == "files":
+        return _UPLOAD
     if found := _BATCH_CANCELLED.match(route):
         return Route(Kind.RESULT, "batches", BATCH, tells_results_url=bool(found[1]))
     if _CANCELLED.match(route):

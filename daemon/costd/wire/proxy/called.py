@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from costd.domain.access import Caller
 from costd.domain.errors import Invalid
+from costd.domain.proxied.batch_files import FileReader
 from costd.domain.proxied.refusals import Speech
 from costd.domain.proxied.routes import Route
 from costd.domain.proxy_endpoint import ProxyEndpoint
@@ -56,6 +57,8 @@ class Called:
     #: The body, parsed; {} where it is no JSON object.
     said: Mapping[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
+    #: What is read of an upload that may be the input of a batch.
+    file: FileReader | None = None
     #: What is kept of the bodies, where the endpoint stores them.
     kept: KeptBodies | None = None
 

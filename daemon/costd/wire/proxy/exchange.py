@@ -181,13 +181,22 @@ class Exchange:
                 begun += chunk
                 said = form_fields(begun)
             self._called.said = said
+        if self._called.route.kind is Kind.UPLOAD:
+            self._called.file = self._ledger.file_reader()
         return self._pieces(begun)
 
     async def _pieces(self, begun: bytes) -> AsyncIterator[bytes]:
+        file = self._called.file
         if begun:
+            if file is not None:
+                file.feed(begun)
             yield begun
         async for chunk in self._request.content.iter_any():
+            if file is not None:
+                file.feed(chunk)
             yield chunk
+        if file is not None:
+            file.end()
 
     async def _ask_budgets(self) -> None:
         # Also where it does not come to an answer: of several models of a batch, some may have been asked for.

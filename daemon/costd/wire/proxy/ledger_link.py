@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from multidict import CIMultiDict
 
 from costd.domain.access import Caller
 from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Refused, Unavailable
 from costd.domain.ids import quick_uuid7, uuid_text
 from costd.domain.provider_usage import tier_context
+from costd.domain.proxied.batch_files import FileReader
 from costd.domain.proxied.batch_orders import ordered
 from costd.domain.proxied.estimate import asked_units, estimate, likely_input_tokens
 from costd.domain.proxied.routes import Kind, result_id, seller
@@ -24,6 +26,7 @@ from costd.services.admission import Decision
 from costd.store.ticket import Ticket
 from costd.wire.proxy.awaited import Awaited, Order, Place
 from costd.wire.proxy.called import NO_MODEL, Called, Metadata
+from costd.wire.proxy.uploaded import Uploaded
 
 if TYPE_CHECKING:
     from costd.services.metering import Receipt
@@ -48,6 +51,7 @@ class LedgerLink:
         #: Records that are on their way to the disk, or offered again until they are taken.
         self._pending: set[asyncio.Task[None]] = set()
         self._awaited = Awaited(services.metrics.proxy.awaited)
+        self._uploaded = Uploaded()
 
     async def ask(self, called: Called) -> Decision | None:
         """Whether a call may be made; None where nobody could say, and it may all the same.
@@ -67,10 +71,17 @@ class LedgerLink:
         )
         return await self._decided(called, usage)
 
+    def file_reader(self) -> FileReader:
+        """What reads an upload that may be the input of a batch."""
+        return FileReader(msgspec.json.decode, self._settings.unlimited_output_tokens)
+
     async def _ask_for_order(self, called: Called) -> Decision | None:
         """The same of a batch: for each of its models, all or none; for one whose requests are not in it, the least."""
         said, unlimited = dict(called.said), self._settings.unlimited_output_tokens
         wanted = await asyncio.to_thread(ordered, said, unlimited)
+        file = said.get("input_file_id")
+        if not wanted and isinstance(file, str):
+            wanted = self._uploaded.find(self._place(called, file))
         known: dict[str, Any] = {"provider": self._provider(called), "context": tier_context("batch")}
         asked = [
             called.usage(
@@ -119,6 +130,10 @@ class LedgerLink:
     def sold(self, called: Called, sold: Sold) -> None:
         """Hand over the record of a call that has ended; its reservation ends with it."""
         kind = called.route.kind
+        if kind is Kind.UPLOAD:
+            if called.file is not None and called.file.ordered.units and sold.response_id:
+                self._uploaded.add(self._place(called, sold.response_id), called.file.ordered.units)
+            return
         if kind is Kind.ORDER or sold.once_id or sold.is_pending or kind is Kind.RESULT:
             self._of_order(called, sold)
             return
