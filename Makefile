@@ -35,7 +35,7 @@ lint: $(STAMP) ## Linters and type checks
 	$(BIN)/mypy
 
 test: lint ## The whole suite, linters and type checks included
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 proto: $(STAMP) ## Regenerate the gRPC code from proto/
 	$(BIN)/python scripts/generate_protos.py

@@ -21,6 +21,10 @@ from costd.v1 import admin_pb2, admin_pb2_grpc
 
 START_S = 20.0
 
+#: costd is started without the authorities that the system trusts: it is to ask nobody beyond this machine, and aiohttp
+#: reads them twice when it is imported, which takes 40 ms of every start.
+_UNTRUSTING = {"SSL_CERT_FILE": os.devnull}
+
 
 @dataclass
 class Daemon:
@@ -109,7 +113,9 @@ def start(
     line = [*prefix, sys.executable, "-m", "costd", command, "--data-dir", str(data_dir)]
     line += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ready-file", str(ready_path), *flags]
     with log_path.open("ab") as log:
-        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_env(env))
+        process = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_UNTRUSTING | clean_env(env)
+        )
     deadline = time.monotonic() + START_S
     while not ready_path.exists():
         assert process.poll() is None, f"costd ended with {process.returncode}:\n{log_path.read_text()}"
@@ -128,7 +134,7 @@ def costd(
         [sys.executable, "-m", "costd", *arguments],
         capture_output=True,
         text=True,
-        env=clean_env(env),
+        env=_UNTRUSTING | clean_env(env),
         timeout=timeout_s,
         check=False,
         stdin=subprocess.DEVNULL,
@@ -144,10 +150,6 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -
 
 
 def clean_env(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment without settings of costd's that happen to be set here.
-
-    Nor with the authorities that a system trusts: nothing beyond this machine is asked, and aiohttp reads them twice
-    when it is imported, which takes 40 ms of every start.
-    """
+    """The environment without settings of costd's that happen to be set here."""
     held = {name: value for name, value in os.environ.items() if not name.startswith("COSTD_")}
-    return held | {"SSL_CERT_FILE": os.devnull} | (extra or {})
+    return held | (extra or {})

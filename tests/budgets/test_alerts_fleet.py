@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alert_receivers import receiving
 from budget_calls import GrpcDoor, Spend, set_budget
-from fleet import fleet
+from fleet_spending import is_told, patient
 from harness import Daemon, until
 from scraping import Page
 
@@ -24,21 +24,17 @@ def spend(daemon: Daemon, cents: int, request_id: str = "") -> None:
         door.close()
 
 
-def has_budget(sidecar: Daemon) -> bool:
-    return bool(sidecar.query("SELECT 1 FROM budget WHERE origin = 'hub'"))
-
-
 def test_the_hub_tells_once_of_what_several_sidecars_spent_together(tmp_path: Path) -> None:
     with (
         receiving() as receiver,
-        fleet(
+        patient(
             tmp_path, "a", "b", flags=("--alerts-webhook-url", receiver.url, "--alerts-webhook-secret", SECRET)
         ) as members,
     ):
         hub = members.hub
         set_budget(hub, "video", 100, scope={"team": "video"}, period="total", alert_thresholds=["0.5"])
         sidecars = [each.running for each in members.sidecars]
-        until(lambda: all(map(has_budget, sidecars)), "the budget at the sidecars")
+        until(lambda: all(is_told(each, "video") for each in sidecars), "the budget at the sidecars")
         spend(sidecars[0], 30, "one")
         spend(sidecars[1], 25)
         until(lambda: receiver.posts, "the alert")
@@ -53,10 +49,10 @@ def test_the_hub_tells_once_of_what_several_sidecars_spent_together(tmp_path: Pa
 
 
 def test_metrics_say_at_each_end_what_is_known_there(tmp_path: Path) -> None:
-    with fleet(tmp_path, "a") as members:
+    with patient(tmp_path, "a") as members:
         hub, sidecar = members.hub, members.sidecars[0].running
         set_budget(hub, "video", 100, scope={"team": "video"}, period="total")
-        until(lambda: has_budget(sidecar), "the budget at the sidecar")
+        until(lambda: is_told(sidecar, "video"), "the budget at the sidecar")
         spend(sidecar, 30, "one")
         members.drain()
         page = Page.of(sidecar)

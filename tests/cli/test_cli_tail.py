@@ -52,10 +52,12 @@ def tailing(daemon: Daemon, *options: str) -> Iterator[Tail]:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": clean_env()}
     with subprocess.Popen(command, **pipes) as process:
         tail = Tail(process)
-        yield tail
-        if process.poll() is None:
-            process.kill()
-            tail._reader.join(10)
+        try:
+            yield tail
+        finally:
+            if process.poll() is None:
+                process.kill()
+                tail._reader.join(10)
 
 
 def row(number: int, **said: Any) -> usage_pb2.RecordRequest:

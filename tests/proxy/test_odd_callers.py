@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from aiohttp import web
@@ -164,6 +166,47 @@ def test_headers_that_are_no_ascii_pass_both_ways(proxied: Daemon, provider: Ups
     got = answers(proxied, posted(proxied, "X-Title: Übersicht"), until=SAID)
     assert "\r\nX-Organization: Søren's\r\n".encode() in got
     assert provider.requests[-1].headers["X-Title"] == "Übersicht"
+
+
+@contextmanager
+def answering(said: bytes) -> Iterator[str]:
+    """A server that answers the first request with these bytes, whatever it is; its base URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while not connection.recv(1 << 16).endswith(BODY):
+                    pass
+                connection.sendall(said)
+                connection.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        thread.join(PATIENCE_S)
+
+
+#: What an upstream says, and what its caller gets for it.
+ODD_ANSWERS = {
+    "control": (b"HTTP/1.1 200 OK\r\nX-Bad: a\x01b\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", b"200"),
+    "hints": (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", b"204"),
+    "switching": (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", b"502"),
+    "ssh": (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"502"),
+}
+
+
+def test_whatever_an_upstream_says_its_caller_gets_an_answer(launch: Callable[..., Daemon]) -> None:
+    with ExitStack() as servers:
+        bases = {name: servers.enter_context(answering(said)) for name, (said, _) in ODD_ANSWERS.items()}
+        daemon = launch(*(flag for name, base in bases.items() for flag in ("--upstream", f"{name}={base}")))
+        for name, (_, status) in ODD_ANSWERS.items():
+            path = CHAT.replace("openai", name)
+            got = answers(daemon, posted(daemon, "Connection: close", path=path))
+            assert got.split(b" ")[1] == status, name
+            assert b"X-Bad: ab" in got or name != "control"
+        assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log
 
 
 def test_what_asks_for_no_body_gets_none(proxied: Daemon) -> None:

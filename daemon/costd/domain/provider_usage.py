@@ -51,11 +51,11 @@ def units_from_provider(provider: str, raw: Raw) -> tuple[dict[str, Quantity], C
         if isinstance(inner, Mapping):
             raw = inner
             break
-    units = _Units()
-    is_known = any(read(name, _Node(raw, "usage"), units) for read in _DIALECTS)
+    usage, units = _Node(raw, "usage"), _Units()
+    is_known = any(read(name, usage, units) for read in _DIALECTS)
     if not (_others(raw, units) or is_known):
         raise Invalid("usage", "has no token counts in a form that is known; send `units` instead")
-    return units.counts, _context(raw)
+    return units.counts, _context(raw, usage)
 
 
 def _others(raw: Raw, units: _Units) -> bool:
@@ -79,21 +79,21 @@ def tier_context(word: str) -> Context:
 
 
 class _Node:
-    """An object within the usage object, which knows its path."""
+    """An object within the usage object, which knows its path. What is null in it is not there."""
 
     def __init__(self, raw: Raw, path: str) -> None:
-        self._raw = raw
+        self._raw = {name: value for name, value in raw.items() if value is not None}
         self._path = path
 
     def has(self, *names: str) -> bool:
-        return any(self._raw.get(name) is not None for name in names)
+        return not self._raw.keys().isdisjoint(names)
 
     def count(self, *names: str) -> Quantity:
         """The first of the fields that is there, else 0."""
-        for name in names:
-            value = self._raw.get(name)
-            if value is not None:
-                return _quantity(value, f"{self._path}.{name}")
+        if self._raw:
+            for name in names:
+                if name in self._raw:
+                    return _quantity(self._raw[name], f"{self._path}.{name}")
         return 0
 
     def node(self, *names: str) -> _Node:
@@ -104,7 +104,7 @@ class _Node:
                 return _Node(value, f"{self._path}.{name}")
             if value is not None:
                 raise Invalid(f"{self._path}.{name}", "must be an object")
-        return _Node({}, self._path)
+        return _EMPTY
 
     def items(self, *names: str) -> Iterator[_Node]:
         """The objects of the first of the lists that is there."""
@@ -129,6 +129,9 @@ class _Node:
         if len(value) > MAX_WORD:
             raise Invalid(f"{self._path}.{name}", f"must be at most {MAX_WORD} characters")
         return value
+
+
+_EMPTY = _Node({}, "")
 
 
 class _Units:
@@ -317,8 +320,7 @@ def _single(_provider: str, usage: _Node, units: _Units) -> bool:
 _DIALECTS = (_gemini, _bedrock, _cohere, _chat, _anthropic, _responses, _single)
 
 
-def _context(raw: Raw) -> Context:
-    usage = _Node(raw, "usage")
+def _context(raw: Raw, usage: _Node) -> Context:
     context = tier_context(usage.word("service_tier"))
     if not context and isinstance(raw.get("serviceTier"), str):
         context = tier_context(usage.word("serviceTier"))
@@ -330,6 +332,8 @@ def _context(raw: Raw) -> Context:
 
 
 def _quantity(value: Any, path: str) -> Quantity:
+    if type(value) is int and 0 <= value <= MAX_QUANTITY:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise Invalid(path, "must be a number")
     exact = value if isinstance(value, int) else Decimal(repr(value)) if isinstance(value, float) else value

@@ -61,6 +61,12 @@ class Ticket(Generic[T]):
             raise self._error
         return self._convert(self.outcome)
 
+    def when_settled(self, then: Callable[[Ticket[T]], object]) -> None:
+        """Have `then` called in the event loop once the outcome is there; for those who need no task to wait."""
+        if self._future is None:
+            raise RuntimeError("made in a thread: call wait()")
+        self._future.add_done_callback(lambda _: then(self))
+
     @property
     def is_ready(self) -> bool:
         """Whether wait() would return at once."""

@@ -12,6 +12,7 @@ import re
 from typing import Any, NamedTuple
 
 METADATA = "_aipromptcost"
+_NAME = METADATA.encode()
 _OPTIONS = "stream_options"
 _FLAG = "include_usage"
 _ASKED = b'{"include_usage":true}'
@@ -23,10 +24,6 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
 #: What matters within an array or an object: strings, as brackets may be in them, and brackets.
 _NESTED = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
-
-
-#: A body without any of these has no metadata: the name as it is, or an escape that may hide a letter of it.
-_MAY_NAME_IT = re.compile(rb"_aipromptcost|\\u")
 
 
 class Member(NamedTuple):
@@ -51,7 +48,8 @@ def edit(body: bytes, *, with_usage: bool) -> Edited:
     What is not one JSON object stays as it is, whatever is in it. Of members with the same name the last one counts, as
     parsers have it; all metadata is taken out. Options of a stream that are no object are left to the provider.
     """
-    if not with_usage and _MAY_NAME_IT.search(body) is None:
+    # Nearly all have no metadata: neither the name as it is, nor an escape that may hide a letter of it.
+    if not with_usage and _NAME not in body and b"\\u" not in body:
         return Edited(body)
     members = _members(body, 0)
     if members is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -44,6 +45,7 @@ _BEGINNINGS_OF_A_SLUG = ("anthropic-", "x-stainless-")
 ANTHROPIC_VERSION = "2023-06-01"
 
 Headers = CIMultiDict[str]
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def onward(headers: CIMultiDictProxy[str]) -> Headers:
@@ -79,11 +81,15 @@ def backward(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def _text(value: bytes) -> str:
-    """A value as the server's writer, which encodes as UTF-8, makes the same bytes of it, if it is UTF-8."""
+    """A value as the server's writer, which encodes as UTF-8, makes the same bytes of it, if it is UTF-8.
+
+    The writer refuses control characters, so they are left out.
+    """
     try:
-        return value.decode()
+        text = value.decode()
     except UnicodeDecodeError:
-        return value.decode("latin-1")
+        text = value.decode("latin-1")
+    return text if text.isprintable() else _CONTROL.sub("", text)
 
 
 def _named(values: Iterable[str]) -> frozenset[str]:

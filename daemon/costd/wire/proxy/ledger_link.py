@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,7 +50,9 @@ class LedgerLink:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.config.proxy
-        #: Records that are on their way to the disk, or offered again until they are taken.
+        #: Records that are on their way to the disk.
+        self._handed: set[Ticket[Receipt]] = set()
+        #: What is done about those that were refused, and about bodies that are kept.
         self._pending: set[asyncio.Task[None]] = set()
         self._awaited = Awaited(services.metrics.proxy.awaited)
         self._uploaded = Uploaded()
@@ -231,6 +235,12 @@ class LedgerLink:
         except Refused as refusal:
             self._later(self._offered(called, usage, refusal))
         else:
+            self._handed.add(ticket)
+            ticket.when_settled(partial(self._settled, called, usage))
+
+    def _settled(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
+        self._handed.discard(ticket)
+        if ticket.refused or called.kept is not None:
             self._later(self._kept(called, usage, ticket))
 
     async def _kept(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
@@ -286,8 +296,13 @@ class LedgerLink:
 
     async def flush(self, timeout_s: float) -> None:
         """Wait for records that are on their way."""
-        if self._pending:
-            await asyncio.wait(set(self._pending), timeout=timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for ticket in tuple(self._handed):
+                    with suppress(Refused):  # which `_settled` was told first
+                        await ticket
+                while self._pending:
+                    await asyncio.wait(set(self._pending))
 
     @staticmethod
     def _provider(called: Called) -> str:

@@ -2,7 +2,9 @@
 
 A ClientSession makes a request, a URL, timers and a response out of every call, for redirects, cookies and proxies that
 there are none of here: most of what passing on a call would cost. Its parts are used as it uses them: the connector
-finds addresses, speaks TLS and keeps connections, their protocol reads answers.
+finds addresses, speaks TLS and keeps connections, their protocol reads answers. Of the protocol the documentation says
+nothing, so pyproject.toml pins aiohttp's minor release; where another does not fit, every proxied call fails, and every
+test of one.
 """
 
 from __future__ import annotations
@@ -56,9 +58,12 @@ class Answer:
 
     def close(self) -> None:
         """Give the connection back; it is closed unless both sides of the call have ended."""
+        transport = self._connection.transport
         if self._upload is not None and not self._upload.done():
             self._upload.cancel()
             self._connection.close()
+        elif transport is not None and transport.get_write_buffer_size():
+            self._connection.close()  # it was answered before it had all of the request
         else:
             self._connection.release()
 
@@ -66,7 +71,8 @@ class Answer:
 class Pool:
     """Connections to the server at `base_url`. Made within the event loop that uses them."""
 
-    def __init__(self, base_url: str, trust: ssl.SSLContext | bool, connect_s: float) -> None:
+    def __init__(self, base_url: str, trust: ssl.SSLContext | bool, connect_s: float, answer_s: float) -> None:
+        self._answer_s = answer_s
         self._loop = asyncio.get_running_loop()
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=trust)
         #: What the connector wants to know of a request: where it goes. That is the same for all.
@@ -74,10 +80,10 @@ class Pool:
         self._host = self._place.headers[hdrs.HOST]
         self._base_path = self._place.url.raw_path
         self._root_path = self._base_path.removesuffix("/v1")
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s)
 
     async def call(self, method: str, path: str, headers: CIMultiDict[str], body: Body) -> Answer:
-        """Make a call to `path`, encoded, with its query. Raises ClientError or OSError.
+        """Make a call to `path`, encoded, with its query. Raises TimeoutError, ClientError or OSError.
 
         It is below the base; with a slash before it, below the base less its `/v1`.
         """
@@ -99,6 +105,8 @@ class Pool:
         protocol = connection.protocol
         assert protocol is not None, "it was just connected"
         upload: asyncio.Task[None] | None = None
+        # As the protocol's own timeouts do it. `asyncio.timeout` would say the same, and costs ten times as much.
+        late = self._loop.call_later(self._answer_s, _give_up, protocol)
         try:
             protocol.set_response_params(
                 skip_payload=method == hdrs.METH_HEAD,
@@ -115,6 +123,8 @@ class Pool:
                 upload.cancel()
             connection.close()
             raise
+        finally:
+            late.cancel()
         return Answer(message, content, connection, upload)
 
     async def _send(
@@ -147,10 +157,16 @@ async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.
     try:
         while True:
             message, content = await protocol.read()
-            if message.code >= 200 or message.code == 101:
+            if message.code >= 200:
                 return message, content
+            if message.code == 101:
+                raise aiohttp.ClientPayloadError("the upstream changes the protocol, unasked")
     except HttpProcessingError as error:
         raise aiohttp.ClientPayloadError(error.message) from error
+
+
+def _give_up(protocol: ResponseHandler) -> None:
+    protocol.set_exception(aiohttp.SocketTimeoutError("the answer did not begin in time"))
 
 
 async def _upload(protocol: ResponseHandler, writer: StreamWriter, pieces: AsyncIterator[bytes]) -> None:

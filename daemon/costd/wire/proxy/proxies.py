@@ -96,7 +96,7 @@ class Proxies:
                 raise NoWebSocket
             return await self._exchange(request, called)
         except Denied as denied:
-            refused = self._denied(denied, speech, request_id)
+            refused = self._denied(denied, speech, request, request_id)
         except UpstreamFailed as failed:
             metrics.upstream_errors.add((labels[0], failed.reason), 1)
             refused = self._refused(Refusal(failed.status, failed.message), failed, speech, request, request_id)
@@ -206,11 +206,11 @@ class Proxies:
 
     # -- refusals ----------------------------------------------------------------------------------------------------
 
-    def _denied(self, denied: Denied, speech: Speech, request_id: str) -> web.StreamResponse:
+    def _denied(self, denied: Denied, speech: Speech, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         sentence = denied_sentence(denied.decision)
         refusal = Refusal(429, sentence, code="insufficient_quota", may_retry=False)
         ours = denied_fields(denied.decision, sentence, request_id)
-        return _response(refusal, speech, request_id, ours)
+        return _response(refusal, speech, request, request_id, ours)
 
     def _refused(
         self, refusal: Refusal, error: BaseException, speech: Speech, request: web.BaseRequest, request_id: str
@@ -219,18 +219,20 @@ class Proxies:
         ours["message"] = refusal.message
         if isinstance(error, UpstreamFailed):
             ours["code"] = "INTEGRATION_ERROR"
-        response = _response(refusal, speech, request_id, ours)
-        if refusal.status == 426:
-            response.headers["Upgrade"] = "HTTP/1.1"
-        if refusal.status == 426 or not request.content.is_eof():
-            response.force_close()
-        return response
+        return _response(refusal, speech, request, request_id, ours)
 
 
-def _response(refusal: Refusal, speech: Speech, request_id: str, ours: dict[str, Any]) -> web.StreamResponse:
+def _response(
+    refusal: Refusal, speech: Speech, request: web.BaseRequest, request_id: str, ours: dict[str, Any]
+) -> web.StreamResponse:
     body = encode(refusal.body(speech, request_id, ours))
     response = reply.response(refusal.status, body, JSON, request_id)
     response.headers.update(refusal.headers())
+    if refusal.status == 426:
+        response.headers["Upgrade"] = "HTTP/1.1"
+    if refusal.status == 426 or not request.content.is_eof():
+        # What is left of the body is not worth reading only to keep the connection.
+        response.force_close()
     return response
 
 

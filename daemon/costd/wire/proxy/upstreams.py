@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from pathlib import Path
 
@@ -61,8 +60,7 @@ class Upstreams:
         path = f"{called.path}?{called.query}" if called.query else called.path
         try:
             pool = self._pools.get(upstream.name) or self._pool(upstream)
-            async with asyncio.timeout(upstream.answer_s):
-                return await pool.call(called.method, path, called.headers, body)
+            return await pool.call(called.method, path, called.headers, body)
         except TimeoutError:
             raise UpstreamFailed(504, "timeout", f"{upstream.name} did not answer within its time") from None
         except aiohttp.ClientConnectorError as error:
@@ -71,7 +69,8 @@ class Upstreams:
             raise UpstreamFailed(502, "broken", f"{upstream.name} did not answer: {_words(error)}") from None
 
     def _pool(self, upstream: Upstream) -> Pool:
-        pool = self._pools[upstream.name] = Pool(upstream.base_url, _trust(upstream), upstream.connect_s)
+        pool = Pool(upstream.base_url, _trust(upstream), upstream.connect_s, upstream.answer_s)
+        self._pools[upstream.name] = pool
         return pool
 
     async def close(self) -> None:
