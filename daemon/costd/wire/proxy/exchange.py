@@ -52,6 +52,20 @@ class Denied(Exception):
         self.decision = decision
 
 
+class _AsSaid(web.StreamResponse):
+    """An answer with the type that its provider gave it: where that is none, aiohttp would make one up."""
+
+    async def _prepare_headers(self) -> None:
+        has_type = hdrs.CONTENT_TYPE in self.headers
+        await super()._prepare_headers()
+        if not has_type:
+            self.headers.popall(hdrs.CONTENT_TYPE, None)
+
+
+class _WholeAsSaid(_AsSaid, web.Response):
+    """The same, of an answer that is there as a whole."""
+
+
 class Exchange:
     """One call on its way. Made anew for each."""
 
@@ -243,7 +257,7 @@ class Exchange:
         if out is None:
             # It goes out with its head, in one piece.
             headers = self._backward(answer)
-            out = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=self._held)
+            out = _WholeAsSaid(status=answer.status, reason=answer.reason, headers=headers, body=self._held)
         else:
             await self._finish(out, is_whole=is_whole)
         self._count(answer.status)
@@ -267,7 +281,7 @@ class Exchange:
         headers = self._backward(answer)
         if hides:
             headers.popall(hdrs.CONTENT_LENGTH, None)
-        self._out = out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        self._out = out = _AsSaid(status=answer.status, reason=answer.reason, headers=headers)
         try:
             await out.prepare(self._request)
         except OSError:
