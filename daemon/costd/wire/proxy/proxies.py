@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -236,6 +237,7 @@ def _response(
     return response
 
 
+@lru_cache(maxsize=256)
 def _routed(method: str, rest: str) -> tuple[str, Route]:
     clean = clean_path(f"/{rest}")
     if clean is None:
