@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import email
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ Json = dict[str, Any]
 #: Text of prompts and answers, to be looked for where it must not be.
 PROMPT = "Kolibri-Geheimnis"
 ANSWER = "Zaunkoenig-Antwort"
+#: Models that always fail, with this status: fails-429.
+_FAILING = re.compile(r"fails-(\d{3})\Z")
 
 
 @dataclass
@@ -147,6 +150,7 @@ class FakeProvider:
             ("/v1/responses", self._responses),
             ("/v1/embeddings", self._embeddings),
             ("/v1/images/generations", self._images),
+            ("/v1/images/edits", self._images),
             ("/v1/audio/speech", self._speech),
             ("/v1/audio/transcriptions", self._transcriptions),
             ("/v1/messages", self._messages),
@@ -178,7 +182,11 @@ class FakeProvider:
                 status = wish.failures.pop(0)
                 error = {"type": "error", "error": {"type": "overloaded", "message": f"fails with {status}"}}
                 return web.json_response(error, status=status, headers=wish.failure_headers)
+            if found := _FAILING.match(str(body.get("model"))):
+                error = {"type": "error", "error": {"type": "some_error", "message": "as was wished"}}
+                return web.json_response(error, status=int(found[1]), headers={"x-odd": "kept"})
             self._wish = Wish()
+            wish.tool_call = wish.tool_call or body.get("tool_choice") in ("required", {"type": "any"})
             self._total += 1
             self._count = wish.number or self._total
             answer: web.StreamResponse = await handler(request, body, wish)
@@ -408,7 +416,7 @@ class FakeProvider:
     async def _images(self, request: web.Request, body: Json, wish: Wish) -> web.StreamResponse:
         given, made = self._tokens(wish)
         self._sell(
-            "images/generations",
+            request.path.removeprefix("/v1/"),
             body,
             wish,
             input_tokens=given,

@@ -66,3 +66,11 @@ USES = {
         "events",
     ),
 }
+
+#: Forms with files that are longer, or more than one; no wrapper looks at them.
+FORMS = {
+    "image edited": Use(
+        "images.edit", {"model": "gpt-image-1", "prompt": PROMPT, "image": [("a.png", b"\x89PNG"), ("b.png", b"\xff")]}
+    ),
+    "long recording": Use("audio.transcriptions.create", {"model": "whisper-1", "file": ("a.mp3", b"sound" * 50_000)}),
+}

@@ -78,6 +78,11 @@ def the_record(daemon: Daemon, before: int) -> Any:
     return record
 
 
+def units_of(record: Any) -> dict[str, float]:
+    """The units of a record that are not zero."""
+    return {name: float(count) for name, count in record.units.items() if float(count)}
+
+
 def made(daemon: Daemon) -> int:
     """How many records there are."""
     return len(records(daemon))

@@ -17,8 +17,9 @@ import pytest
 
 from fake_provider import FakeProvider
 from harness import Daemon
-from proxied_calls import KEY, base, made, newest
+from proxied_calls import KEY, base, made, newest, units_of
 
+STATUSES = [400, 401, 404, 429, 500, 529]
 HERE = Path(__file__).parent / "node"
 INSTALLED = Path(tempfile.gettempdir()) / f"costd-node-sdks-{os.getuid()}"
 
@@ -70,11 +71,12 @@ def test_node_sdks_get_the_same_and_what_was_sold_is_recorded(
     results = run(packages, base(proxied, "openai"), base(proxied, "anthropic"), proxied.admin_key, headers)
     assert results == expected
     sold = provider.sold[sold_before:]
-    assert len(sold) == len(results) == 8
-    recorded = [
-        (record.dimensions["endpoint"], *(int(record.units.get(unit, 0)) for unit in ("input_tokens", "output_tokens")))
-        for record in newest(proxied, before, 8)
-    ]
-    wanted = [(sale.endpoint, sale.units["input_tokens"], sale.units.get("output_tokens", 0)) for sale in sold]
-    assert sorted(recorded) == sorted(wanted)
+    assert len(sold) == len(results["results"]) == 11
+    failures = results["others"]["failures"]
+    assert [status for _, status, *_ in failures] == [status for status in STATUSES for _ in range(2)]
+    found = newest(proxied, before, len(sold) + len(failures))
+    assert sorted(int(one.status) for one in found if one.status != "success") == sorted([*STATUSES, *STATUSES])
+    recorded = [(one.dimensions["endpoint"], units_of(one)) for one in found if one.status == "success"]
+    wanted = [(sale.endpoint, sale.units) for sale in sold]
+    assert sorted(recorded, key=str) == sorted(wanted, key=str)
     assert provider.requests[-1][2]["x-api-key"] == KEY

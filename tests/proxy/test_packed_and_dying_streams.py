@@ -12,7 +12,7 @@ import pytest
 from fake_provider import PROMPT, FakeProvider, Sale
 from harness import Daemon
 from packers import PACKERS
-from proxied_calls import KEY, base, made, the_record
+from proxied_calls import KEY, base, made, the_record, units_of
 
 MESSAGES = [{"role": "user", "content": PROMPT}]
 USAGE = {"stream_options": {"include_usage": True}}
@@ -58,10 +58,6 @@ def read(daemon: Daemon, stream: Stream) -> tuple[httpx.Headers, bytes, bool]:
         except httpx.RemoteProtocolError:
             return answer.headers, got, False
         return answer.headers, got, True
-
-
-def units_of(record: Any) -> dict[str, float]:
-    return {name: float(count) for name, count in record.units.items() if float(count)}
 
 
 #: At every byte where that says most; elsewhere in pieces that end nowhere in particular.

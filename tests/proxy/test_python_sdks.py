@@ -30,6 +30,7 @@ from proxied_calls import (
 )
 from wrapping import Use, check, same
 
+OPENAI_USES = openai_uses.USES | openai_uses.FORMS
 CHAT = openai_uses.CHAT
 MESSAGE = anthropic_uses.MESSAGE
 
@@ -52,9 +53,9 @@ def claude_context_of(use: Use) -> dict[str, str]:
     return context | ({"speed": "fast"} if use.wish.get("speed") else {})
 
 
-@pytest.mark.parametrize("name", openai_uses.USES)
+@pytest.mark.parametrize("name", OPENAI_USES)
 def test_openai_in_python(name: str, proxied: Daemon, provider: FakeProvider) -> None:
-    use = openai_uses.USES[name]
+    use = OPENAI_USES[name]
     before = made(proxied)
     provider.next(number=7, **use.wish)
     with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as plain:
@@ -82,9 +83,9 @@ def test_anthropic_in_python(name: str, proxied: Daemon, provider: FakeProvider)
     assert received_alike(provider)
 
 
-@pytest.mark.parametrize("name", openai_uses.USES)
+@pytest.mark.parametrize("name", OPENAI_USES)
 def test_openai_on_asyncio(name: str, proxied: Daemon, provider: FakeProvider) -> None:
-    use, before = openai_uses.USES[name], made(proxied)
+    use, before = OPENAI_USES[name], made(proxied)
 
     async def run() -> tuple[Any, Any]:
         provider.next(number=8, **use.wish)
