@@ -140,6 +140,9 @@ def test_a_batch_of_messages_reserves_what_its_requests_may_cost_until_its_resul
     looked = call(proxied, "GET", "anthropic/v1/messages/batches/msgbatch_1").json()
     own = f"{str(proxied.client.base_url).rstrip('/')}/api/proxy/v1/anthropic/v1/messages/batches/msgbatch_1/results"
     assert looked == {**batch("ended"), "results_url": own}
+    behind = {"X-Forwarded-Proto": "https"}
+    told = call(proxied, "GET", "anthropic/v1/messages/batches/msgbatch_1", **behind).json()
+    assert told["results_url"] == own.replace("http://", "https://")
     assert call(proxied, "GET", "anthropic/v1/messages/batches").json()["data"] == [looked]
     assert (reservations(proxied), awaited(proxied, "anthropic", "batches")) == (1.0, 1.0)
     for _ in range(2):
