@@ -38,16 +38,19 @@ def batch(batch_id: str) -> usage_pb2.RecordBatchRequest:
 
 @contextmanager
 def slow_disk(daemon: Daemon) -> Iterator[None]:
-    """Hold the lock most of the time until the end of the `with`."""
+    """Hold the lock until the end of the `with`, but for a commit now and then."""
     stop = threading.Event()
 
     def hold() -> None:
         connection = sqlite3.connect(daemon.database, isolation_level=None, timeout=20)
+        version = lambda: connection.execute("PRAGMA data_version").fetchone()  # noqa: E731 - new with each commit
         while not stop.is_set():
             connection.execute("BEGIN IMMEDIATE")
             stop.wait(HELD_S)
             connection.execute("ROLLBACK")
-            stop.wait(0.02)
+            kept = version()
+            while version() == kept and not stop.wait(0.005):
+                pass
         connection.close()
 
     thread = threading.Thread(target=hold)
