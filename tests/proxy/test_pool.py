@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
+from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from multidict import CIMultiDict
 
+from certificates import make_certs
 from costd.wire.proxy.pool import Answer, Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -26,7 +30,7 @@ def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @wraps(test)
     def run(*args: object, **named: object) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **named), LIMIT_S))
+        uvloop.run(asyncio.wait_for(test(*args, **named), LIMIT_S))  # as the daemon has it
 
     return run
 
@@ -59,8 +63,10 @@ async def _head(reader: Reader) -> bytes:
 
 
 @asynccontextmanager
-async def pool_to(serve: Serve, answer_s: float = 30.0) -> AsyncIterator[Pool]:
-    """A pool of connections to a server."""
+async def pool_to(
+    serve: Serve, *, answer_s: float = 30.0, tls: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True
+) -> AsyncIterator[Pool]:
+    """A pool of connections to a server, which speaks TLS where `tls` is given."""
 
     async def serve_and_close(reader: Reader, writer: Writer) -> None:
         try:
@@ -68,10 +74,9 @@ async def pool_to(serve: Serve, answer_s: float = 30.0) -> AsyncIterator[Pool]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve_and_close, "127.0.0.1", 0, limit=1 << 26)
-    pool = Pool(
-        f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base/v1", trust=True, connect_s=30, answer_s=answer_s
-    )
+    server = await asyncio.start_server(serve_and_close, "127.0.0.1", 0, limit=1 << 26, ssl=tls)
+    place = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    pool = Pool(f"{place}/base/v1", trust=trust, connect_s=30, answer_s=answer_s)
     try:
         yield pool
     finally:
@@ -208,3 +213,22 @@ async def test_an_answer_that_does_not_begin_in_time_is_a_timeout() -> None:
     async with pool_to(silent, answer_s=0.05) as pool:
         with pytest.raises(TimeoutError):
             await pool.call("POST", "x", CIMultiDict(), b"{}")
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certs(tmp_path_factory.mktemp("certs"))
+
+
+@on_a_loop
+async def test_tls_is_spoken_with_whom_the_authorities_vouch_for(certs: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certs / "server.pem", certs / "server-key.pem")
+    server = Server(OK, OK, OK)
+    async with pool_to(server.serve, tls=tls, trust=ssl.create_default_context(cafile=certs / "ca.pem")) as pool:
+        for body in (b"{}", LARGE):
+            assert await whole(await pool.call("POST", "messages", CIMultiDict(), body)) == (200, b"{}")
+    assert [len(body) for came in server.connections for _, body in came] == [2, len(LARGE)]
+    async with pool_to(server.serve, tls=tls) as pool:
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await pool.call("POST", "messages", CIMultiDict(), b"{}")
