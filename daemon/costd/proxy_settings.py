@@ -163,6 +163,15 @@ class Proxy:
             'disk in trouble): "open" makes it, "closed" refuses it.',
         ),
     ]
+    waiting_records: Annotated[
+        int,
+        Said(
+            Whole(1, 1_000_000),
+            10_000,
+            "Records of proxied calls that may wait in memory because the ledger takes none; with so many, calls are "
+            "refused, whatever proxy.on_failure says.",
+        ),
+    ]
     unlimited_output_tokens: Annotated[
         int,
         Said(

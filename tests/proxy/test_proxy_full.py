@@ -117,6 +117,20 @@ def test_with_a_full_queue_open_makes_calls_and_keeps_their_records_until_they_a
     assert "costd_reservations_open 0.0" in daemon.client.get("/metrics").text
 
 
+def test_open_refuses_calls_too_once_very_many_records_wait(launch: Launch, provider: Upstream) -> None:
+    flags = ("--queue-max-records", "3", "--proxy-waiting-records", "2")
+    daemon = launched(launch, provider, "open", *flags)
+    with locked(daemon):
+        for _ in range(5):
+            assert call(daemon, FREE).status_code == 200
+        refused = call(daemon, FREE)
+        assert is_refused(refused)
+        assert "proxy.waiting_records" in refused.json()["error"]["message"]
+        assert len(provider.requests) == 5
+    until(lambda: call(daemon, FREE).status_code == 200, "calls to be made again", PATIENCE_S)
+    until(lambda: records(daemon) == 6, "all records", PATIENCE_S)
+
+
 def test_with_a_full_queue_closed_refuses_calls_until_there_is_room(launch: Launch, provider: Upstream) -> None:
     daemon = launched(launch, provider, "closed", "--queue-max-records", "3")
     with locked(daemon):

@@ -64,6 +64,8 @@ class LedgerLink:
         """
         if self._settings.on_failure != OPEN and (hindrance := self._services.metering.hindrance):
             raise Unavailable(hindrance)
+        if len(self._pending) >= self._settings.waiting_records:
+            raise Unavailable("too many records of proxied calls wait for the ledger (proxy.waiting_records)")
         if called.route.kind is Kind.ORDER:
             return await self._ask_for_order(called)
         units = estimate(called.route.endpoint, dict(called.said), self._settings.unlimited_output_tokens)
