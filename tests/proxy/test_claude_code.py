@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -32,6 +33,13 @@ def url(proxied: Daemon) -> str:
     made = proxied.client.post("/api/proxy-endpoints", json={"name": "claude-code"})
     assert made.json()["slug"] == "claude-code", made.text
     return f"{proxied.http_url}/proxy/claude-code"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    """A caller with the headers of Claude Code, and no key of costd's."""
+    with httpx.Client(headers=HEADERS, timeout=30, trust_env=False) as made:
+        yield made
 
 
 def own(headers: dict[str, str]) -> dict[str, str]:
@@ -69,42 +77,46 @@ def test_its_messages_pass_with_its_own_key_and_betas(
     assert (record.dimensions["project"], record.dimensions["user"]) == ("claude-code", "user_a1_account_")
 
 
-def test_what_it_asks_besides_passes_and_costs_nothing(url: str, proxied: Daemon, provider: FakeProvider) -> None:
+def test_what_it_asks_besides_passes_and_costs_nothing(
+    url: str, proxied: Daemon, provider: FakeProvider, client: httpx.Client
+) -> None:
     before = made(proxied)
-    headers = {**HEADERS, "x-api-key": KEY, "anthropic-version": "2023-06-01", "anthropic-beta": ",".join(BETAS)}
+    said = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "anthropic-beta": ",".join(BETAS)}
     counted = {name: value for name, value in MESSAGE.items() if name != "max_tokens"}
-    with httpx.Client(headers=headers, timeout=30, trust_env=False) as client:
-        answer = client.post(f"{url}/v1/messages/count_tokens?beta=true", json=counted)
-        assert answer.json() == {"input_tokens": 2_095}
-        assert provider.received[-1].path == "/v1/messages/count_tokens?beta=true"
-        assert client.get(f"{url}/v1/models?limit=1000").json()["data"][0]["id"] == "claude-opus-5"
-        assert provider.received[-1].path == "/v1/models?limit=1000"
-        direct = httpx.get(f"{provider.anthropic_url}/v1/models/none", headers=headers, trust_env=False)
-        missing = client.get(f"{url}/v1/models/none")
-        assert (missing.status_code, missing.content) == (404, direct.content)
-    assert made(proxied) == before
+    answer = client.post(f"{url}/v1/messages/count_tokens?beta=true", json=counted, headers=said)
+    assert answer.json() == {"input_tokens": 2_095}
+    assert provider.received[-1].path == "/v1/messages/count_tokens?beta=true"
+    assert client.get(f"{url}/v1/models?limit=1000", headers=said).json()["data"][0]["id"] == "claude-opus-5"
+    assert provider.received[-1].path == "/v1/models?limit=1000"
+    direct = client.get(f"{provider.anthropic_url}/v1/models/none", headers=said)
+    missing = client.get(f"{url}/v1/models/none", headers=said)
+    assert (missing.status_code, missing.content) == (404, direct.content)
+    paid = client.post(f"{url}/v1/messages", json=MESSAGE, headers=said)
+    assert paid.headers["x-ratelimit-limit"] == "300"
+    (record,) = newest(proxied, before)  # of the last call, and of nothing before it
+    assert record.dimensions["endpoint"] == "messages"
 
 
 @pytest.mark.parametrize("at", ["", "/"])
-def test_it_finds_out_whether_anybody_is_there(at: str, url: str, provider: FakeProvider) -> None:
-    answer = httpx.head(f"{url}{at}", headers=HEADERS, trust_env=False)
+def test_it_finds_out_whether_anybody_is_there(at: str, url: str, provider: FakeProvider, client: httpx.Client) -> None:
+    answer = client.head(f"{url}{at}")
     assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "2")
     assert provider.received[-1][:2] == ("HEAD", "/")
-    assert httpx.get(f"{url}/api/hello", headers=HEADERS, trust_env=False).json() == {"message": "hello"}
+    assert client.get(f"{url}/api/hello").json() == {"message": "hello"}
     assert provider.received[-1][:2] == ("GET", "/api/hello")
 
 
 @pytest.mark.parametrize("path", ["api/event_logging/batch", "v1/unheard/of", "api/claude_cli_feedback"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_it_posts_besides_passes_and_is_not_dropped(
-    path: str, packed: bool, url: str, proxied: Daemon, provider: FakeProvider
+    path: str, packed: bool, url: str, proxied: Daemon, provider: FakeProvider, client: httpx.Client
 ) -> None:
     """To where it would go without costd, byte for byte; it may cost, for all that is known, and is counted."""
     before, unmetered = made(proxied), Page.of(proxied).total("costd_proxy_unmetered_total")
     kind = "application/octet-stream" if packed else "application/json"
     content = bytes(range(256)) if packed else TELEMETRY
-    headers = {**HEADERS, "x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": kind}
-    answer = httpx.post(f"{url}/{path}?a=%2Fb&c", content=content, headers=headers, trust_env=False)
+    headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": kind}
+    answer = client.post(f"{url}/{path}?a=%2Fb&c", content=content, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {"is": "heard"})
     received = provider.received[-1]
     assert received[:2] == ("POST", f"/{path}?a=%2Fb&c")
@@ -115,7 +127,7 @@ def test_what_it_posts_besides_passes_and_is_not_dropped(
 
 
 @pytest.mark.parametrize("rest", ["//evil.example/x", "/v1//x", "/%2e%2e/x", "/api/%252e%252e/x", "/a%5c..%5cb"])
-def test_no_path_leads_anywhere_else(rest: str, url: str, provider: FakeProvider) -> None:
+def test_no_path_leads_anywhere_else(rest: str, url: str, provider: FakeProvider, client: httpx.Client) -> None:
     asked = len(provider.received)
-    assert httpx.get(f"{url}{rest}", headers=HEADERS, trust_env=False).status_code == 400
+    assert client.get(f"{url}{rest}").status_code == 400
     assert len(provider.received) == asked

@@ -143,9 +143,9 @@ def proxied(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def call(daemon: Daemon, name: str, method: str, content: bytes | None = None) -> tuple[httpx.Response, bytes, bool]:
     """The answer to a call, its bytes, and whether it had its proper end."""
-    keys = {"Authorization": f"Bearer {daemon.admin_key}", "X-Provider-Key": KEY, "content-type": "application/json"}
+    keys = {"X-Provider-Key": KEY, "content-type": "application/json"}
     url, got = f"{base(daemon, 'openai')}/unheard/{name.replace(' ', '_')}", b""
-    with httpx.stream(method, url, content=content, headers=keys, timeout=30, trust_env=False) as answer:
+    with daemon.client.stream(method, url, content=content, headers=keys) as answer:
         try:
             for piece in answer.iter_raw():
                 got += piece
