@@ -21,6 +21,7 @@ from costd.domain.proxied.body_edit import edit, must_ask_for_usage
 from costd.domain.proxied.readers import Reader
 from costd.domain.proxied.routes import Kind
 from costd.domain.proxied.sandbox import answer as sandbox_answer
+from costd.wire.proxy.as_said import AsSaid, WholeAsSaid
 from costd.wire.proxy.called import Called, form_fields, read_metadata
 from costd.wire.proxy.headers import Headers, backward
 from costd.wire.proxy.ledger_link import LedgerLink
@@ -50,20 +51,6 @@ class Denied(Exception):
     def __init__(self, decision: Decision) -> None:
         super().__init__("a budget said no")
         self.decision = decision
-
-
-class _AsSaid(web.StreamResponse):
-    """An answer with the type that its provider gave it: where that is none, aiohttp would make one up."""
-
-    async def _prepare_headers(self) -> None:
-        has_type = hdrs.CONTENT_TYPE in self.headers
-        await super()._prepare_headers()
-        if not has_type:
-            self.headers.popall(hdrs.CONTENT_TYPE, None)
-
-
-class _WholeAsSaid(_AsSaid, web.Response):
-    """The same, of an answer that is there as a whole."""
 
 
 class Exchange:
@@ -255,9 +242,8 @@ class Exchange:
             self._settle(reader, is_whole=is_whole)
         out = self._out
         if out is None:
-            # It goes out with its head, in one piece.
             headers = self._backward(answer)
-            out = _WholeAsSaid(status=answer.status, reason=answer.reason, headers=headers, body=self._held)
+            out = WholeAsSaid(answer.status, answer.reason, headers, self._held)
         else:
             await self._finish(out, is_whole=is_whole)
         self._count(answer.status)
@@ -281,7 +267,7 @@ class Exchange:
         headers = self._backward(answer)
         if hides:
             headers.popall(hdrs.CONTENT_LENGTH, None)
-        self._out = out = _AsSaid(status=answer.status, reason=answer.reason, headers=headers)
+        self._out = out = AsSaid(status=answer.status, reason=answer.reason, headers=headers)
         try:
             await out.prepare(self._request)
         except OSError:
