@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,8 +34,11 @@ class Upstream:
 
 
 @contextmanager
-def upstream(handler: Handler, keepalive_s: float = 3600) -> Iterator[Upstream]:
-    """Answer every request by `handler`, on a loop in a thread of its own; what is idle for `keepalive_s` is closed."""
+def upstream(handler: Handler, keepalive_s: float = 3600, context: ssl.SSLContext | None = None) -> Iterator[Upstream]:
+    """Answer every request by `handler`, on a loop in a thread of its own; what is idle for `keepalive_s` is closed.
+
+    With a `context` it speaks TLS.
+    """
     made = Upstream()
     loop = asyncio.new_event_loop()
     runner: list[web.AppRunner] = []
@@ -49,9 +53,9 @@ def upstream(handler: Handler, keepalive_s: float = 3600) -> Iterator[Upstream]:
         application.router.add_route("*", "/{rest:.*}", answer)
         runner.append(web.AppRunner(application, access_log=None, keepalive_timeout=keepalive_s, auto_decompress=False))
         await runner[0].setup()
-        site = web.TCPSite(runner[0], "127.0.0.1", 0)
+        site = web.TCPSite(runner[0], "127.0.0.1", 0, ssl_context=context)
         await site.start()
-        made.base = f"http://127.0.0.1:{runner[0].addresses[0][1]}/v1"
+        made.base = f"http{'s' if context else ''}://127.0.0.1:{runner[0].addresses[0][1]}/v1"
 
     loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever, daemon=True)
