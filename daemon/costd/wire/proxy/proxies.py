@@ -99,7 +99,7 @@ class Proxies:
         except Denied as denied:
             refused = self._denied(denied, speech, request, request_id)
         except UpstreamFailed as failed:
-            metrics.upstream_errors.add((labels[0], failed.reason), 1)
+            metrics.upstream_errors.add((failed.upstream, failed.reason), 1)
             refused = self._refused(Refusal(failed.status, failed.message), failed, speech, request, request_id)
         except CalledTooOften as error:
             told = error.told

@@ -14,11 +14,15 @@ from costd.wire.proxy.pool import Answer, Body, Pool
 
 
 class UpstreamFailed(Refused):
-    """An upstream could not be reached, or did not answer: `status` is 502 or 504, `reason` a metric's word."""
+    """An upstream could not be reached, or did not answer.
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    `status` is 502 or 504, `upstream` its name, `reason` a metric's word.
+    """
+
+    def __init__(self, status: int, upstream: str, reason: str, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.upstream = upstream
         self.reason = reason
 
 
@@ -51,7 +55,7 @@ class Upstreams:
                 held = self._keys[path] = (changed, path.read_text().strip())
         except OSError as error:
             message = f"the key file of {upstream.name} cannot be read: {error.strerror}"
-            raise UpstreamFailed(502, "key", message) from None
+            raise UpstreamFailed(502, upstream.name, "key", message) from None
         return held[1] or None
 
     async def send(self, called: Called, body: Body) -> Answer:
@@ -62,11 +66,17 @@ class Upstreams:
             pool = self._pools.get(upstream.name) or self._pool(upstream)
             return await pool.call(called.method, path, called.headers, body)
         except TimeoutError:
-            raise UpstreamFailed(504, "timeout", f"{upstream.name} did not answer within its time") from None
+            raise UpstreamFailed(
+                504, upstream.name, "timeout", f"{upstream.name} did not answer within its time"
+            ) from None
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamFailed(502, "connect", f"{upstream.name} cannot be reached: {_words(error)}") from None
+            raise UpstreamFailed(
+                502, upstream.name, "connect", f"{upstream.name} cannot be reached: {_words(error)}"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed(502, "broken", f"{upstream.name} did not answer: {_words(error)}") from None
+            raise UpstreamFailed(
+                502, upstream.name, "broken", f"{upstream.name} did not answer: {_words(error)}"
+            ) from None
 
     def _pool(self, upstream: Upstream) -> Pool:
         pool = Pool(upstream.base_url, _trust(upstream), upstream.connect_s, upstream.answer_s)
@@ -85,7 +95,7 @@ def _trust(upstream: Upstream) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=upstream.ca)
     except (OSError, ssl.SSLError):
-        raise UpstreamFailed(502, "ca", f"the authorities of {upstream.name} cannot be read") from None
+        raise UpstreamFailed(502, upstream.name, "ca", f"the authorities of {upstream.name} cannot be read") from None
 
 
 def _words(error: BaseException) -> str:
