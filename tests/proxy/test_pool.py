@@ -15,7 +15,7 @@ import uvloop
 from multidict import CIMultiDict
 
 from certificates import make_certs
-from costd.wire.proxy.pool import Answer, Pool
+from costd.wire.proxy.pool import KEEPALIVE_S, Answer, Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 LARGE = b"x" * (16 << 20)
@@ -42,6 +42,7 @@ class Server:
         """Answer each request by the next of `answers`; b"" closes the connection, and so do more requests."""
         self.answers = list(answers)
         self.connections: list[list[tuple[bytes, bytes]]] = []
+        self.closed = 0
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
         came: list[tuple[bytes, bytes]] = []
@@ -53,6 +54,7 @@ class Server:
             if not answer:
                 break
             writer.write(answer)
+        self.closed += 1
 
 
 async def _head(reader: Reader) -> bytes:
@@ -64,7 +66,12 @@ async def _head(reader: Reader) -> bytes:
 
 @asynccontextmanager
 async def pool_to(
-    serve: Serve, *, answer_s: float = 30.0, tls: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True
+    serve: Serve,
+    *,
+    answer_s: float = 30.0,
+    keepalive_s: float = KEEPALIVE_S,
+    tls: ssl.SSLContext | None = None,
+    trust: ssl.SSLContext | bool = True,
 ) -> AsyncIterator[Pool]:
     """A pool of connections to a server, which speaks TLS where `tls` is given."""
 
@@ -76,7 +83,7 @@ async def pool_to(
 
     server = await asyncio.start_server(serve_and_close, "127.0.0.1", 0, limit=1 << 26, ssl=tls)
     place = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    pool = Pool(f"{place}/base/v1", trust=trust, connect_s=30, answer_s=answer_s)
+    pool = Pool(f"{place}/base/v1", trust=trust, connect_s=30, answer_s=answer_s, keepalive_s=keepalive_s)
     try:
         yield pool
     finally:
@@ -148,6 +155,25 @@ async def test_only_what_may_be_made_twice_is_sent_again_on_a_connection_that_wa
             with pytest.raises(aiohttp.ServerDisconnectedError):
                 await pool.call(method, "x", CIMultiDict(), b"{}")
     assert len(server.connections) == 1 + again
+
+
+@on_a_loop
+async def test_what_comes_unasked_is_not_taken_for_the_next_answer() -> None:
+    async with pool_to(Server(OK + OK.replace(b"{}", b"[]"), OK).serve) as pool:
+        assert await whole(await pool.call("POST", "x", CIMultiDict(), b"{}")) == (200, b"{}")
+        assert await whole(await pool.call("POST", "x", CIMultiDict(), b"{}")) == (200, b"{}")
+
+
+@on_a_loop
+async def test_after_a_peak_the_connections_that_are_not_needed_are_closed() -> None:
+    server = Server(*[OK] * 1000)
+    async with pool_to(server.serve, keepalive_s=0.5) as pool:
+        for answer in await asyncio.gather(*(pool.call("GET", "x", CIMultiDict(), None) for _ in range(20))):
+            await whole(answer)
+        while server.closed < 19:
+            await whole(await pool.call("GET", "x", CIMultiDict(), None))
+            await asyncio.sleep(0.01)
+        assert sorted(map(len, server.connections))[:19] == [1] * 19
 
 
 @on_a_loop

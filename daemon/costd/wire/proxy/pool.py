@@ -2,16 +2,17 @@
 
 A ClientSession makes a request, a URL, timers and a response out of every call, for redirects, cookies and proxies that
 there are none of here: most of what passing on a call would cost. Its parts are used as it uses them: the connector
-finds addresses, speaks TLS and keeps connections, their protocol reads answers. Of the protocol the documentation says
-nothing, so pyproject.toml pins aiohttp's minor release; where another does not fit, every proxied call fails, and every
-test of one.
+finds addresses and speaks TLS, their protocol reads answers. Of the protocol the documentation says nothing, so
+pyproject.toml pins aiohttp's minor release; where another does not fit, every proxied call fails, and its test.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from bisect import bisect_right
 from collections.abc import AsyncIterator
+from operator import itemgetter
 
 import aiohttp
 from aiohttp import hdrs
@@ -22,7 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 #: Providers close what is idle for longer.
-_KEEPALIVE_S = 15.0
+KEEPALIVE_S = 15.0
 #: How much of an answer is read ahead of a caller that is slow to take it.
 _AHEAD_BYTES = 1 << 17
 #: Providers' headers are longer than aiohttp expects.
@@ -39,12 +40,13 @@ Body = bytes | AsyncIterator[bytes] | None
 class Answer:
     """An answer whose head is there; its body comes as `content`. To be closed whatever becomes of it."""
 
-    __slots__ = ("_connection", "_upload", "content", "headers", "raw_headers", "reason", "status")
+    __slots__ = ("_connection", "_pool", "_upload", "content", "headers", "raw_headers", "reason", "status")
 
     def __init__(
         self,
         message: RawResponseMessage,
         content: aiohttp.StreamReader,
+        pool: Pool,
         connection: Connection,
         upload: asyncio.Task[None] | None,
     ) -> None:
@@ -53,28 +55,38 @@ class Answer:
         self.headers = message.headers
         self.raw_headers = message.raw_headers
         self.content = content
+        self._pool = pool
         self._connection = connection
         self._upload = upload
 
     def close(self) -> None:
         """Give the connection back; it is closed unless both sides of the call have ended."""
-        transport = self._connection.transport
         if self._upload is not None and not self._upload.done():
             self._upload.cancel()
             self._connection.close()
-        elif transport is not None and transport.get_write_buffer_size():
-            self._connection.close()  # it was answered before it had all of the request
         else:
-            self._connection.release()
+            self._pool.take_back(self._connection)
 
 
 class Pool:
     """Connections to the server at `base_url`. Made within the event loop that uses them."""
 
-    def __init__(self, base_url: str, trust: ssl.SSLContext | bool, connect_s: float, answer_s: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        trust: ssl.SSLContext | bool,
+        connect_s: float,
+        answer_s: float,
+        keepalive_s: float = KEEPALIVE_S,
+    ) -> None:
         self._answer_s = answer_s
+        self._keepalive_s = keepalive_s
         self._loop = asyncio.get_running_loop()
-        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=trust)
+        self._connector = aiohttp.TCPConnector(limit=0, ssl=trust)
+        #: Connections that nobody uses, and since when; the newest is at the end, and the first to be used again. So
+        #: what was opened for a peak is idle after it: in the connector's own order all would be used in turn.
+        self._idle: list[tuple[float, Connection]] = []
+        self._sweep: asyncio.TimerHandle | None = None
         #: What the connector wants to know of a request: where it goes. That is the same for all.
         self._place = aiohttp.ClientRequest("GET", URL(base_url, encoded=True), loop=self._loop)
         self._host = self._place.headers[hdrs.HOST]
@@ -97,7 +109,32 @@ class Pool:
         return await self._over(await self._connect(), method, target, headers, body)
 
     async def _connect(self) -> Connection:
+        oldest_s = self._loop.time() - self._keepalive_s
+        while self._idle:
+            since_s, connection = self._idle.pop()
+            if since_s > oldest_s and _is_free(connection):
+                return connection
+            connection.close()
         return await self._connector.connect(self._place, [], self._timeout)
+
+    def take_back(self, connection: Connection) -> None:
+        """Keep a connection for the next call; it is closed where it is not at the end of one."""
+        if not _is_free(connection):
+            connection.close()
+            return
+        self._idle.append((self._loop.time(), connection))
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._keepalive_s, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Close what was idle for its time; look again while there is more."""
+        oldest_s, self._sweep = self._loop.time() - self._keepalive_s, None
+        stale = bisect_right(self._idle, oldest_s, key=itemgetter(0))
+        for _, connection in self._idle[:stale]:
+            connection.close()
+        del self._idle[:stale]
+        if self._idle:
+            self._sweep = self._loop.call_at(self._idle[0][0] + self._keepalive_s, self._close_idle)
 
     async def _over(
         self, connection: Connection, method: str, target: str, headers: CIMultiDict[str], body: Body
@@ -125,7 +162,7 @@ class Pool:
             raise
         finally:
             late.cancel()
-        return Answer(message, content, connection, upload)
+        return Answer(message, content, self, connection, upload)
 
     async def _send(
         self, protocol: ResponseHandler, method: str, target: str, headers: CIMultiDict[str], body: Body
@@ -149,7 +186,21 @@ class Pool:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for _, connection in self._idle:
+            connection.close()
+        self._idle.clear()
         await self._connector.close()
+
+
+def _is_free(connection: Connection) -> bool:
+    """Whether a connection is open, and at the end of an answer and of the request."""
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing():
+        return False
+    # Some are answered before they have sent all of it; and what comes unasked would be taken for the next answer.
+    return not (protocol.should_close or transport.get_write_buffer_size())
 
 
 async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
