@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from fake_provider import PROMPT
 from wrapping import Use
 
@@ -14,6 +16,13 @@ THOUGHT = {"thinking": "Bern?", "reasoning": 64}
 SEARCH = {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}
 #: A prompt that is written into the cache for five minutes, and for an hour.
 CACHING = {"system": [{"type": "text", "text": PROMPT, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}
+
+
+class Weather(BaseModel):
+    """What a model is asked to answer with."""
+
+    city: str
+
 
 USES = {
     "message": Use("messages.create", MESSAGE, wish=CACHED),
@@ -34,4 +43,11 @@ USES = {
     ),
     "stream helper": Use("messages.stream", MESSAGE, "get_final_message", CACHED | {"speed": "fast"}),
     "beta stream helper": Use("beta.messages.stream", MESSAGE, "get_final_message", CACHED),
+}
+
+#: What goes by a proxy besides; no wrapper looks at it.
+FORMS = {
+    "message parsed": Use(
+        "messages.parse", MESSAGE | {"output_format": Weather}, wish={"text": '{"city":"Bern"}', "cached": 3}
+    ),
 }

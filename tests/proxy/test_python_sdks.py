@@ -31,6 +31,7 @@ from proxied_calls import (
 from wrapping import Use, check, same
 
 OPENAI_USES = openai_uses.USES | openai_uses.FORMS
+ANTHROPIC_USES = anthropic_uses.USES | anthropic_uses.FORMS
 CHAT = openai_uses.CHAT
 MESSAGE = anthropic_uses.MESSAGE
 
@@ -68,9 +69,9 @@ def test_openai_in_python(name: str, proxied: Daemon, provider: FakeProvider) ->
     assert received_alike(provider)
 
 
-@pytest.mark.parametrize("name", anthropic_uses.USES)
+@pytest.mark.parametrize("name", ANTHROPIC_USES)
 def test_anthropic_in_python(name: str, proxied: Daemon, provider: FakeProvider) -> None:
-    use = anthropic_uses.USES[name]
+    use = ANTHROPIC_USES[name]
     before = made(proxied)
     provider.next(number=7, **use.wish)
     with anthropic.Anthropic(api_key=KEY, base_url=provider.anthropic_url) as plain:
@@ -102,9 +103,9 @@ def test_openai_on_asyncio(name: str, proxied: Daemon, provider: FakeProvider) -
     assert received_alike(provider)
 
 
-@pytest.mark.parametrize("name", anthropic_uses.USES)
+@pytest.mark.parametrize("name", ANTHROPIC_USES)
 def test_anthropic_on_asyncio(name: str, proxied: Daemon, provider: FakeProvider) -> None:
-    use, before = anthropic_uses.USES[name], made(proxied)
+    use, before = ANTHROPIC_USES[name], made(proxied)
 
     async def run() -> tuple[Any, Any]:
         provider.next(number=8, **use.wish)
