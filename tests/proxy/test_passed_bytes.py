@@ -77,10 +77,8 @@ def provider() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def proxied(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("passed")
-    tables = [
-        f'[proxy.upstreams.{name}]\nbase_url = "{provider.base}"\nanswer_s = 1\n' for name in ("openai", "anthropic")
-    ]
-    (folder / "costd.toml").write_text("\n".join(tables))
+    tables = [f'[proxy.upstreams.{name}]\nbase_url = "{provider.base}"\n' for name in ("openai", "anthropic", "hasty")]
+    (folder / "costd.toml").write_text("\n".join([*tables, "answer_s = 1"]))  # of the last of them
     daemon = harness.start(folder / "data", "--config", str(folder / "costd.toml"))
     set_budget(daemon, "all", 10_000, scope={"model": "gpt-4o-mini"})  # so that every call reserves
     yield daemon
@@ -158,7 +156,7 @@ def test_the_end_of_a_stream_does_not_wait_for_an_upstream_that_stays_open(proxi
 def test_an_upstream_that_says_nothing_is_a_504(proxied: Daemon) -> None:
     keys = {"X-Provider-Key": KEY, "x-wanted": "silent"}
     client = openai.OpenAI(
-        api_key=proxied.admin_key, base_url=url(proxied, "openai"), default_headers=keys, max_retries=0
+        api_key=proxied.admin_key, base_url=url(proxied, "hasty"), default_headers=keys, max_retries=0
     )
     with client, pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hi"}])
