@@ -152,7 +152,7 @@ BAD = [
     ("budgets.reservation_minutes", "0"), ("budgets.max_reservations", "0"), ("budgets.hub_wait_ms", "-1"),
     ("budgets.use_minutes", "soon"),
     ("proxy.upstreams", "vllm"), ("proxy.upstreams", "vLLM=http://a/v1"), ("proxy.upstreams", "a=ftp://a/v1"),
-    ("proxy.upstreams", "a=http://u:p@a/v1"), ("proxy.body_bytes", "0"), ("proxy.on_failure", "maybe"),
+    ("proxy.upstreams", "a=http://a/v1?x=y"), ("proxy.body_bytes", "0"), ("proxy.on_failure", "maybe"),
     ("proxy.unlimited_output_tokens", "0"), ("proxy.drain_s", "-1"), ("proxy.requests_per_minute", "0"),
     ("proxy.waiting_records", "0"),
     ("proxy.counts_per_minute", "x"),
@@ -190,8 +190,34 @@ def test_a_bad_value_names_its_flag_itself_and_what_is_allowed(name: str, text: 
         load({name: text}, HOME)
     assert caught.value.setting == setting.flag
     shown = "********" if setting.secret else text
+    if name == "proxy.upstreams":
+        shown = text.replace("=", ".base_url=", 1) if text.startswith("a=") else text
     assert repr(shown) in caught.value.message or shown in caught.value.message
     assert "must" in caught.value.message or "may" in caught.value.message
+
+
+def test_a_wrong_upstream_is_named_with_what_is_wrong_in_it(tmp_path: Path) -> None:
+    """Of what is written there, a password is not shown."""
+    file = tmp_path / "costd.toml"
+    for member, allowed in (
+        ('conect_s = "soon"', "there is no such member; it may be answer_s, base_url, ca, connect_s,"),
+        ("answer_s = -1", "must be a number of seconds from 0 to 86400"),
+        ('dialect = "latin"', 'must be one of "openai", "anthropic"'),
+        ("include_usage = 1", "must be true or false"),
+        ('base_url = "http://costd:hunter2@own.example/v1"', "no user in it"),
+        ("provider = 1", "where wanted dialect"),
+    ):
+        file.write_text(f"[proxy.upstreams.openai]\nanswer_s = 5\n[proxy.upstreams.own]\n{member}\n")
+        if "base_url" not in member:
+            file.write_text(file.read_text() + 'base_url = "http://own.example/v1"\n')
+        with pytest.raises(ConfigError) as caught:
+            load({"config": str(file)}, HOME)
+        assert caught.value.message.startswith(f"proxy.upstreams in {file} = 'own")
+        assert allowed in caught.value.message
+        assert "hunter2" not in caught.value.message
+    with pytest.raises(ConfigError) as caught:
+        load({"proxy.upstreams": "own=http://costd:hunter2@own.example/v1"}, HOME)
+    assert "own.base_url=http://********@own.example/v1" in caught.value.message
 
 
 @pytest.mark.parametrize(("name", "text"), [pair for pair in BAD if pair[1].strip()])

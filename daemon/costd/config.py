@@ -32,7 +32,7 @@ from costd.sections import (
     Sync,
     Tls,
 )
-from costd.settings import AUTO, SOCKET_PATH_MAX_BYTES, FilePath, Kind, SocketPath, Switch, Truth
+from costd.settings import AUTO, SOCKET_PATH_MAX_BYTES, FilePath, Kind, SocketPath, Switch, Truth, Unfit
 
 __all__ = ["HUB", "SETTINGS", "SIDECAR", "Address", "Config", "Loaded", "Setting", "load", "settings_of"]
 
@@ -298,6 +298,8 @@ def _read(setting: Setting, given: _Given | None, mode: str) -> Any:
         return None if default is None else setting.kind.read(default, is_text=False)
     try:
         value = setting.kind.read(given.raw, is_text=given.is_text)
+    except Unfit as unfit:
+        raise ConfigError(given.written, unfit.shown, unfit.allowed) from None
     except (ValueError, TypeError, KeyError):
         shown = _HIDDEN if setting.secret else given.raw
         raise ConfigError(given.written, shown, setting.kind.allowed) from None

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from costd.addresses import Url
 from costd.domain.proxied.hosts import provider_of
 from costd.sections import Said
-from costd.settings import Choice, Seconds, Size, Whole, read_path, text_of
+from costd.settings import Choice, Kind, Seconds, Size, Truth, Unfit, Whole, read_path, text_of
 
 OPENAI = "openai"
 ANTHROPIC = "anthropic"
@@ -77,8 +77,16 @@ class Upstreams:
         named = dict(_pairs(raw)) if is_text or not isinstance(raw, Mapping) else dict(raw)
         found = {name: _upstream(name, url) for name, url in DEFAULTS.items()}
         for name, said in named.items():
-            found[str(name)] = _upstream(str(name), said)
+            found[str(name)] = self._one(str(name), said)
         return tuple(found.values())
+
+    def _one(self, name: str, said: object) -> Upstream:
+        try:
+            return _upstream(name, said)
+        except Unfit:
+            raise
+        except (ValueError, TypeError):
+            raise Unfit(name, self.allowed) from None
 
     def show(self, value: object) -> object:
         """{name: base URL}."""
@@ -92,41 +100,68 @@ def _pairs(raw: object) -> Iterator[tuple[str, str]]:
     for text in texts:
         name, equals, url = text_of(text).strip().partition("=")
         if not equals:
-            raise ValueError
+            raise Unfit(_shown(text), "must be NAME=BASE_URL, the base with its /v1 (https://api.openai.com/v1)")
         yield name.strip(), url.strip()
 
 
 def _upstream(name: str, said: object) -> Upstream:
     if not _NAME.match(name):
-        raise ValueError
+        shown = name if isinstance(said, Mapping) else f"{name}={_shown(said)}"
+        raise Unfit(shown, "its name must have lower-case letters, digits, - and _, and not begin with the last two")
     members = dict(said) if isinstance(said, Mapping) else {"base_url": said}
-    if not members.keys() <= _MEMBERS:
-        raise ValueError
+    for member in members.keys() - _MEMBERS:
+        raise Unfit(f"{name}.{member}", f"there is no such member; it may be {', '.join(sorted(_MEMBERS))}")
     default = DEFAULTS.get(name)
-    base_url = Url().read(members.get("base_url", default), is_text=True).rstrip("/")
-    if urlsplit(base_url).query or urlsplit(base_url).username is not None:
-        raise ValueError
+    base_url = _member(name, members, "base_url", default, _BASE_URL)
     provider = provider_of(base_url)
     dialect = ANTHROPIC if ANTHROPIC in (name, provider) else OPENAI
-    key_file = members.get("key_file")
+    key_file, ca = members.get("key_file"), members.get("ca")
     return Upstream(
         name,
         base_url,
-        Choice(DIALECTS).read(members.get("dialect", dialect), is_text=True),
+        _member(name, members, "dialect", dialect, Choice(DIALECTS)),
         text_of(members.get("provider", provider or (name if default else ""))),
         None if key_file is None else read_path(key_file),
-        _seconds(members.get("connect_s", _TIMES.connect_s)),
-        _seconds(members.get("answer_s", _TIMES.answer_s)),
-        _seconds(members.get("idle_s", _TIMES.idle_s)),
-        members.get("include_usage", True) is True,
-        None if members.get("ca") is None else read_path(members["ca"]),
+        _member(name, members, "connect_s", _TIMES.connect_s, _SECONDS),
+        _member(name, members, "answer_s", _TIMES.answer_s, _SECONDS),
+        _member(name, members, "idle_s", _TIMES.idle_s, _SECONDS),
+        _member(name, members, "include_usage", True, Truth()),
+        None if ca is None else read_path(ca),
     )
 
 
-def _seconds(raw: object) -> float:
-    return Seconds(86_400).read(raw, is_text=False)
+class _BaseUrl(Url):
+    """The address of an API."""
+
+    @property
+    def allowed(self) -> str:
+        """The form."""
+        return "must be a URL that begins with https:// or http:// and ends in /v1 or the like: no query, no user in it"
+
+    def read(self, raw: object, *, is_text: bool) -> str:
+        """The URL without slashes at its end."""
+        base_url = super().read(raw, is_text=is_text).rstrip("/")
+        if urlsplit(base_url).query or urlsplit(base_url).username is not None:
+            raise ValueError
+        return base_url
 
 
+def _member(name: str, members: Mapping[str, object], member: str, default: object, kind: Kind) -> Any:
+    raw = members.get(member, default)
+    try:
+        return kind.read(raw, is_text=False)
+    except (ValueError, TypeError):
+        raise Unfit(f"{name}.{member}={_shown(raw)}", kind.allowed) from None
+
+
+def _shown(raw: object) -> str:
+    """What was written, without who stands in a URL: there may be a password."""
+    return _USER.sub("//********@", str(raw))[:256]
+
+
+_USER = re.compile(r"//[^/]*@")
+_SECONDS = Seconds(86_400)
+_BASE_URL = _BaseUrl()
 _TIMES = Upstream("", "", "", "")
 
 

@@ -20,6 +20,15 @@ _DURATION_FACTORS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
+class Unfit(ValueError):
+    """A value of many parts that is wrong in one: `shown` is that part as it may be shown, `allowed` what it may be."""
+
+    def __init__(self, shown: str, allowed: str) -> None:
+        super().__init__(allowed)
+        self.shown = shown
+        self.allowed = allowed
+
+
 class Kind(Protocol):
     """One kind of value."""
 

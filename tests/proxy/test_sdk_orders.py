@@ -66,6 +66,10 @@ def test_a_batch_of_a_file(proxied: Daemon, provider: FakeProvider) -> None:
         for _ in range(2):
             assert client.files.content(ended.output_file_id).read() == fake_storage.BATCH_OUTPUT
             are_of_a_batch(newest(proxied, before, 2), "gpt-4o", "openai")
+    # What is fetched again was not sent wrongly by anybody.
+    metrics = proxied.client.get("/metrics").text
+    assert 'costd_records_duplicate_total{door="proxy"}' in metrics
+    assert 'costd_records_rejected_total{door="proxy",reason="conflict"}' not in metrics
     assert provider.received[-1].path == "/v1/files/file-out/content"
 
 

@@ -55,6 +55,7 @@ def proxied(folder: Path, provider: FakeProvider, secret: Upstream) -> Iterator[
         "azure": {"base_url": f"http://127.0.0.1:{provider.port}/openai", "provider": "azure"},
         "kept": {"base_url": provider.openai_url, "provider": "openai", "key_file": str(folder / "key")},
         "lost": {"base_url": provider.openai_url, "provider": "openai", "key_file": str(folder / "none")},
+        "spoilt": {"base_url": provider.openai_url, "provider": "openai", "key_file": str(folder / "spoilt")},
         "own": {"base_url": provider.openai_url},
         "claude": {"base_url": f"{provider.anthropic_url}/v1", "dialect": "anthropic", "provider": "anthropic"},
         "secret": {"base_url": secret.base, "ca": str(folder / "certs" / "ca.pem")},
@@ -118,6 +119,29 @@ def test_a_key_that_is_kept_here_is_no_business_of_services(
         assert text not in str(lost.value)
         assert text not in metrics
     assert "sk-" not in proxied.log
+
+
+@pytest.mark.parametrize("content", [b"", b"two words\n", b"sk-one\rsk-two\n", b"sk-\xff\n", b"sk-\x00\n"])
+def test_a_key_file_without_a_key_is_said_to_be_so(
+    content: bytes, proxied: Daemon, provider: FakeProvider, folder: Path
+) -> None:
+    asked = len(provider.received)
+    (folder / "spoilt").write_bytes(content)
+    os.utime(folder / "spoilt", (1, asked + sum(content)))
+    with without_key(proxied, "spoilt") as client, pytest.raises(openai.InternalServerError) as refused:
+        client.chat.completions.create(**CHAT)
+    assert (refused.value.status_code, len(provider.received)) == (502, asked)
+    assert "the key file of spoilt must hold a key and nothing else" in str(refused.value)
+    assert "sk-" not in proxied.log + str(refused.value)
+
+
+def test_a_trace_which_would_show_a_kept_key_is_not_passed_on(
+    proxied: Daemon, provider: FakeProvider, folder: Path
+) -> None:
+    asked = len(provider.received)
+    answer = proxied.client.request("TRACE", "/api/proxy/v1/kept/models")
+    assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR")
+    assert len(provider.received) == asked
 
 
 def test_a_server_of_ones_own_needs_no_key(proxied: Daemon, provider: FakeProvider) -> None:

@@ -32,6 +32,8 @@ from costd.metrics.usage import UsageByLabels
 
 #: A commit is one fsync: tenths of a millisecond on a good disk, seconds on one in trouble.
 _COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+#: The door of proxied calls, whose request ids are costd's or the provider's own.
+_PROXY = "proxy"
 _COMMIT_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 
 
@@ -99,7 +101,8 @@ class Metrics(Collector):
             if outcome == "accepted":
                 records += count
                 self._accepted.add((door,), count)
-            elif outcome == "duplicate":
+            elif outcome == "duplicate" or (door == _PROXY and outcome == "conflict"):
+                # Whoever fetches a result again takes another time for it: nobody sent anything wrong.
                 self.duplicate(door, count)
             else:
                 self.rejected(door, outcome, count)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
 from costd.domain.access import Caller
@@ -95,6 +95,8 @@ class Proxies:
             speech, labels, told = called.speech, called.labels, called.own_headers
             if _UPGRADE in request.headers and _is_websocket(request):
                 raise NoWebSocket
+            if request.method == hdrs.METH_TRACE:  # its answer would show a key that only the configuration has
+                raise Invalid("method", "TRACE is not passed on: it would show the headers, with the provider's key")
             return await self._exchange(request, called)
         except Denied as denied:
             refused = self._denied(denied, speech, request, request_id)

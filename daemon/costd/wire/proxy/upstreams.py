@@ -52,11 +52,14 @@ class Upstreams:
             changed = path.stat().st_mtime
             held = self._keys.get(path)
             if held is None or held[0] != changed:
-                held = self._keys[path] = (changed, path.read_text().strip())
+                held = self._keys[path] = (changed, _one_word(path.read_bytes()))
         except OSError as error:
             message = f"the key file of {upstream.name} cannot be read: {error.strerror}"
             raise UpstreamFailed(502, upstream.name, "key", message) from None
-        return held[1] or None
+        if not held[1]:
+            message = f"the key file of {upstream.name} must hold a key and nothing else"
+            raise UpstreamFailed(502, upstream.name, "key", message)
+        return held[1]
 
     async def send(self, called: Called, body: Body) -> Answer:
         """Make a call; what comes back has its head, and its body still to come. Raises UpstreamFailed."""
@@ -87,6 +90,12 @@ class Upstreams:
         """Close all connections."""
         for pool in self._pools.values():
             await pool.close()
+
+
+def _one_word(content: bytes) -> str:
+    """A key as its file holds it; "" where that is none that a header may have."""
+    word = content.decode("latin-1").strip()
+    return word if word.isascii() and word.isprintable() and " " not in word else ""
 
 
 def _trust(upstream: Upstream) -> ssl.SSLContext | bool:
