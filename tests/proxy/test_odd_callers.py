@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
 
+import brotli  # type: ignore[import-untyped]
 import pytest
 from aiohttp import web
 
@@ -29,6 +33,9 @@ PATIENCE_S = 30
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """A completion; a stream in pieces of no known length where one is asked for."""
+    if b'"bomb"' in await request.read():
+        packed = {"content-encoding": "br", "content-type": "application/json"}
+        return web.Response(body=brotli_bomb(), headers=packed)
     if b'"stream"' not in await request.read():
         return web.Response(body=SAID, content_type="application/json", headers={"X-Organization": "Søren's"})
     answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -36,6 +43,18 @@ async def chat(request: web.Request) -> web.StreamResponse:
     await answer.write(EVENTS[:40])
     await answer.write(EVENTS[40:])
     return answer
+
+
+@lru_cache
+def brotli_bomb() -> bytes:
+    """Half a GiB in less than a KiB."""
+    packer = brotli.Compressor(quality=1)
+    return b"".join(packer.process(bytes(1 << 20)) for _ in range(512)) + packer.finish()
+
+
+def gzip_bomb() -> bytes:
+    """The same, packed three times."""
+    return gzip.compress(gzip.compress(gzip.compress(bytes(16 << 20)) * 32))
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +226,24 @@ def test_whatever_an_upstream_says_its_caller_gets_an_answer(launch: Callable[..
             assert b"X-Bad: ab" in got or name != "control"
         assert daemon.stop() == 0
     assert "Traceback" not in daemon.log
+
+
+def most_memory_bytes(daemon: Daemon) -> int:
+    """The most that the daemon ever had."""
+    return int(Path(f"/proc/{daemon.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks the kernel for the daemon's memory")
+def test_bombs_are_not_unpacked(proxied: Daemon, provider: Upstream) -> None:
+    """Neither one of somebody who knows no more than a slug, nor one of an upstream, which passes as it came."""
+    before, sent = most_memory_bytes(proxied), len(provider.requests)
+    packed = posted(proxied, "Content-Encoding: gzip, gzip, gzip", "Connection: close", path=SLUG, body=gzip_bomb())
+    assert answers(proxied, packed).startswith(b"HTTP/1.1 413 ")
+    assert len(provider.requests) == sent
+    passed = answers(proxied, posted(proxied, "Connection: close", body=b'{"model":"bomb","messages":[]}'))
+    assert passed.startswith(b"HTTP/1.1 200 ")
+    assert passed.endswith(brotli_bomb())
+    assert most_memory_bytes(proxied) - before < 200 << 20
 
 
 def test_what_asks_for_no_body_gets_none(proxied: Daemon) -> None:

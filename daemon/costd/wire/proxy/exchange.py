@@ -41,6 +41,8 @@ _JSON = "json"
 _LOOK_S = 1.0
 #: How much of a form is looked at for the model that it is for, before it is sent on.
 _FORM_BYTES = 64 * 1024
+#: After so much that was unpacked of one piece it is others' turn.
+_GIVE_WAY_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -283,12 +285,17 @@ class Exchange:
             if is_first:
                 is_first = False
                 self._metrics.first_byte.observe(called.labels, self._clock.monotonic_s() - called.began_s)
-            plain = unpacker.feed(chunk)
-            if called.kept is not None:
-                called.kept.answered(plain)
-            passed = reader.feed(plain)
-            for sold in reader.take():
-                self._ledger.of_batch(called, sold)
+            passed, unseen_bytes = b"", 0
+            for plain in unpacker.pieces(chunk):
+                if called.kept is not None:
+                    called.kept.answered(plain)
+                passed += reader.feed(plain)
+                for sold in reader.take():
+                    self._ledger.of_batch(called, sold)
+                unseen_bytes += len(plain)
+                if unseen_bytes >= _GIVE_WAY_BYTES:  # a bomb holds nobody else up
+                    unseen_bytes = 0
+                    await asyncio.sleep(0)
             self._held += passed if hides else chunk
             if reader.is_finished:
                 # Nothing that counts can follow, though the upstream may be long about closing.
