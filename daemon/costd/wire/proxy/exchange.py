@@ -289,7 +289,9 @@ class Exchange:
             for plain in unpacker.pieces(chunk):
                 if called.kept is not None:
                     called.kept.answered(plain)
-                passed += reader.feed(plain)
+                fed = reader.feed(plain)
+                if hides:
+                    passed += fed
                 for sold in reader.take():
                     self._ledger.of_batch(called, sold)
                 unseen_bytes += len(plain)
