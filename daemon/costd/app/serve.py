@@ -103,7 +103,7 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
     runtime_file.remove(runtime_path)  # of a daemon that was killed
     async with _doors(core, config, tls) as running:
         gc.freeze()  # all that is there by now stays; no search for garbage need go through it again
-        gc.set_threshold(GARBAGE_AFTER)
+        gc.set_threshold(GARBAGE_AFTER, 2, 2)  # refusals are in cycles with what they refuse: not to be kept for long
         gc.enable()
         runtime_file.write(runtime_path, running)
         if config.ready_file is not None:
