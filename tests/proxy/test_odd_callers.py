@@ -246,6 +246,18 @@ def test_bombs_are_not_unpacked(proxied: Daemon, provider: Upstream) -> None:
     assert most_memory_bytes(proxied) - before < 200 << 20
 
 
+@pytest.mark.parametrize("part", [b'{"a":[]},', b"1,"])
+def test_a_body_of_millions_of_parts_is_not_read(part: bytes, proxied: Daemon, provider: Upstream) -> None:
+    """To read it would take seconds, and all others would wait."""
+    sent = len(provider.requests)
+    body = b'{"model":"m","messages":[' + part * 2_000_001 + b"1]}"
+    packed = gzip.compress(body[: 30 << 20], 1)
+    refused = answers(proxied, posted(proxied, "Content-Encoding: gzip", "Connection: close", path=SLUG, body=packed))
+    assert refused.startswith(b"HTTP/1.1 413 ")
+    assert b"objects and arrays" in refused
+    assert len(provider.requests) == sent
+
+
 def test_what_asks_for_no_body_gets_none(proxied: Daemon) -> None:
     for line, status in ((f"HEAD {CHAT} HTTP/1.1", b"200"), ("HEAD /proxy/none HTTP/1.1", b"404")):
         got = answers(proxied, request(proxied, line, "Connection: close"))
