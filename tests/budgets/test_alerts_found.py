@@ -14,6 +14,7 @@ from budget_desk import CENT_NANO, HOUR_MS, NOON_MS, Desk
 from costd.clock import ManualClock
 from costd.config import HUB
 from costd.domain.alerting import FORECAST, SETTLED
+from costd.domain.money import MOST_NANO
 from costd.store.alerts import Listed
 from harness import until
 
@@ -306,3 +307,15 @@ def test_a_clock_that_is_set_back_puts_no_delivery_off(tmp_path: Path, clock: Ma
             outbox.wake()
             until(lambda: alerts(desk)[0].deliveries[0].delivered_ms, "the delivery")
             assert len(receiver.posts) == 2
+
+
+def test_amounts_past_64_bits_keep_no_other_alert_back(desk: Desk, clock: ManualClock) -> None:
+    desk.set("huge", 10, scope={"team": "huge"}, hard=False, period="hour", thresholds=(Decimal(1),))
+    desk.set("other", 10, scope={"team": "other"}, hard=False, period="total", thresholds=(Decimal(1),))
+    clock.advance(200)
+    for _ in range(520):
+        desk.record(100_000_000, team="huge")  # the most that one record may cost
+    desk.record(20, team="other")
+    look(desk)
+    assert {listed.alert.budget for listed in alerts(desk)} == {"huge", "other"}
+    assert {listed.alert.forecast_nano for listed in alerts(desk, "huge")} == {MOST_NANO}

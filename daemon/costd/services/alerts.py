@@ -17,6 +17,7 @@ from costd.domain.access import Caller
 from costd.domain.alerting import FORECAST, SETTLED, Alert, Reached, headline, may_forecast, reached
 from costd.domain.errors import CostdError, Invalid
 from costd.domain.ids import public_id
+from costd.domain.money import MOST_NANO
 from costd.domain.usage import check_string
 from costd.domain.window import TOTAL, Window
 from costd.domain.window_key import WindowKey
@@ -212,9 +213,10 @@ class Alerts:
                 threshold,
                 kind,
                 now_ms,
-                settled_nano,
+                min(settled_nano, MOST_NANO),
                 budget.amount_nano,
-                forecast_nano,
+                # What does not fit into the database would keep every other alert out of it, time and again.
+                None if forecast_nano is None else min(forecast_nano, MOST_NANO),
             )
             yield Found(key, budget.org_id, alert)
 

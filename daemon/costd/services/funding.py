@@ -54,6 +54,9 @@ class Funding(Protocol):
     def may_drop(self, live: LiveWindow) -> bool:
         """Whether a window that has ended, and of which nothing is reserved, may go from memory."""
 
+    def dropped(self, live: LiveWindow) -> None:
+        """It goes from memory: its budget is no more, or has another revision."""
+
 
 class Authority:
     """A daemon that decides itself: its callers have whatever no source has."""
@@ -108,6 +111,9 @@ class Authority:
     def may_drop(self, live: LiveWindow) -> bool:
         """The rows know everything."""
         return True
+
+    def dropped(self, live: LiveWindow) -> None:
+        """The rows know everything."""
 
     def _move(self, live: LiveWindow, transition: Callable[[Books], Books]) -> None:
         """Let the books move on. Where they would not balance, nothing more of the window is given until a restart."""

@@ -225,8 +225,12 @@ class Slices:
         is_over = live.window.end_ms <= self._clock.now_ms()
         if held is not None and not is_over and held.held.bound_nano > live.till.used_nano:
             return False
-        self._held.pop(live.key, None)
+        self.dropped(live)
         return True
+
+    def dropped(self, live: LiveWindow) -> None:
+        """What is held of it is of no use to anybody."""
+        self._held.pop(live.key, None)
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 

@@ -398,6 +398,7 @@ class Tills:
                 budget = self._budgets.in_force(key.budget_id)
                 if budget is None or budget.revision != key.revision:
                     self._windows.drop(live)
+                    self.funding.dropped(live)
                 elif budget != live.budget:
                     live.budget = budget
                     self.funding.changed(live)
