@@ -30,6 +30,20 @@ BODIES: list[dict[str, Any]] = [
     {"messages": [], "max_completion_tokens": 7, "max_tokens": 500, "prediction": {"content": "abcdef"}},
     {"input": "Grüezi", "instructions": "x", "max_output_tokens": 9},
     {"input": [[1, 2, 3], [4]], "prompt": [1, 2, 3]},
+    {"input": [[1, 2, 3], "abcd"], "prompt": [[1, 2], "abcd", [1, "abcd"]]},
+    {
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "tool_use", "input": {"x": [1, DATA], "y": [0.5, None, True, 10**40]}}],
+            }
+        ]
+    },
+    {
+        "messages": [
+            {"role": "user", "content": [{**PARTS[3], "title": "a", "context": DATA}, {"type": "image", "alt": DATA}]}
+        ]
+    },
     {"prompt": ["a", "b"], "max_tokens": 10, "best_of": 4},
     {"prompt": "a cat", "quality": "low", "n": 2, "partial_images": 3},
     {"max_tokens": True, "n": -4, "quality": []},
@@ -51,6 +65,23 @@ def test_messages_are_estimated_as_a_client_does() -> None:
     for body in BODIES:
         if isinstance(body.get("max_tokens"), int) and body["max_tokens"] is not True:
             assert estimate("messages", body, 4_096) == of_messages("messages", body)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "tool_use", "input": [1, DATA]},
+        {"type": "tool_use", "input": [0.125] * 2_000},
+        {"type": "tool_use", "input": [10**9] * 1_000},
+        {"type": "tool_use", "input": {str(n): 10**40 for n in range(250)}},
+        {"type": "document", "source": {"type": "url", "url": "x"}, "context": DATA},
+        {"type": "tool_use", "input": {"type": "image", "prompt": DATA}},
+    ],
+)
+def test_whatever_form_a_body_has_all_of_it_is_reserved_for(content: object) -> None:
+    """About 8,000 bytes each."""
+    body = {"messages": [{"role": "user", "content": [content]}], "max_tokens": 1}
+    assert 4_000 <= estimate("messages", body, 1)["input_tokens"] <= 15_000
 
 
 def test_what_cannot_be_seen_is_not_estimated() -> None:

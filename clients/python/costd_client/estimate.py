@@ -3,9 +3,11 @@
 The rule of thumb, chosen so that a hard budget is kept, not so that it comes close:
 
 - text: one token for every two bytes of UTF-8, names of fields included. English takes about four bytes a token, code
-  and JSON about three, Chinese, Cyrillic and Arabic two to three; a list of token numbers counts as it is;
+  and JSON about three, Chinese, Cyrillic and Arabic two to three; numbers count by their digits, but for a prompt or an
+  input that is a list of token numbers, which counts as it is;
 - an image: 5,000 tokens, more than any current model takes for one (but gpt-4o-mini, which counts them thirtyfold);
 - audio: a token for every 200 bytes of base64; documents: one for every 8, or 10,000 where only a link or id is sent;
+  what is said beside them (a title, a context) counts as text;
 - output: the request's own limit, for each of the `n` answers it asks for.
 
 What the provider keeps (a previous response, a stored prompt) cannot be seen and is not estimated.
@@ -41,31 +43,65 @@ _MAX_NODES = 1_000_000
 _IMAGES = frozenset({"image", "image_url", "input_image", "computer_screenshot", "image_generation_call"})
 _DOCUMENTS = frozenset({"file", "input_file", "document"})
 _AUDIO = frozenset({"input_audio"})
+#: Fields of those that hold their data, where it is, or what it is like.
+_CARRIERS = frozenset(
+    {
+        "type",
+        "source",
+        "file",
+        "input_audio",
+        "image_url",
+        "data",
+        "file_data",
+        "file_url",
+        "file_id",
+        "result",
+        "detail",
+    }
+)
 
 
-def text_tokens(*values: object) -> int:
+def text_tokens(*values: Any) -> int:
     """At most how many tokens there are in parts of a body: texts, messages, tools, token numbers."""
-    halves, tokens, left = 0, 0, _MAX_NODES
-    waiting: list[object] = list(values)
+    said = [value for value in values if value is not None]
+    waiting: list[Any] = [part for value in said for part in (value if _holds_tokens(value) else [value])]
+    tokens = sum(len(part) for part in waiting if _is_tokens(part))
+    waiting = [part for part in waiting if not _is_tokens(part)]
+    size, left = 0, _MAX_NODES
     while waiting and left:
         left -= 1
         value = waiting.pop()
         if isinstance(value, str):
-            halves += _bytes(value)
+            size += _bytes(value)
         elif isinstance(value, list | tuple):
-            if value and isinstance(value[0], int):
-                tokens += len(value)
-            else:
-                waiting.extend(value)
+            waiting.extend(value)
+        elif value is None or isinstance(value, int | float):
+            size += _digits(value)
         else:
             fields = _fields(value)
             attached = _attachment_tokens(fields)
             if attached is not None:
                 tokens += attached
-                continue
-            halves += sum(_bytes(name) for name in fields if isinstance(name, str))
+                fields = {name: each for name, each in fields.items() if name not in _CARRIERS}
+            size += sum(_bytes(name) for name in fields if isinstance(name, str))
             waiting.extend(fields.values())
-    return tokens + -(-halves // BYTES_PER_TOKEN)
+    return tokens + -(-size // BYTES_PER_TOKEN)
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(type(each) is int for each in value)
+
+
+def _holds_tokens(value: Any) -> bool:
+    """Whether it is a list of prompts, some of which are token numbers."""
+    return isinstance(value, list | tuple) and any(map(_is_tokens, value))
+
+
+def _digits(value: object) -> int:
+    """At most how many characters of JSON there are in a number, its comma included; four in true and null."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value.bit_length() * 3 // 10 + 2
+    return len(repr(value)) + 1 if isinstance(value, float) else 4
 
 
 def limit(body: Body, *names: str, unless_limited: int) -> int:

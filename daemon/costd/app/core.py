@@ -132,7 +132,7 @@ class Core:
                 forwarding=(forwarding := None if local_token else build_forwarding(ground)),
                 joined=(joined := None if local_token else build_joined(ground, access, rules, membership)),
                 proxy_endpoints=rules.endpoints,
-                prompts=Prompts(self.readers, clock),
+                prompts=Prompts(self.readers, self.sync_readers, clock),
                 proxied_bodies=ProxiedBodies(self.writer, self.readers, clock),
                 link=Link(forwarding, joined, self.readers, clock, health),
             )

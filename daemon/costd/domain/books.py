@@ -23,8 +23,12 @@ Transitions take a value and return another, so that a caller can write first an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
+
+
+class Unbalanced(Exception):
+    """Books that cannot be: money would be spent twice, or is missing."""
 
 
 class Holder(NamedTuple):
@@ -70,9 +74,8 @@ class Books(NamedTuple):
     `ceiling_nano` is the highest limit so far, or more where sources have proved, after the books were restored, that
     more had been granted. `own_settled_nano` is what was recorded here, or before there was this budget.
     `credited_nano` is what corrections have lowered, whosever records they corrected: that is known of the window, but
-    not always of a source. `awaiting` are sources that have not reported since the books were restored: until none is
-    left, nothing is granted. The sums are those over all accounts, kept so that no transition costs more the more
-    sources there are.
+    not always of a source. The sums are those over all accounts, kept so that no transition costs more the more sources
+    there are. Transitions raise Unbalanced rather than return books that are not in balance.
     """
 
     limit_nano: int
@@ -80,7 +83,6 @@ class Books(NamedTuple):
     accounts: Mapping[Holder, Account]
     own_settled_nano: int = 0
     credited_nano: int = 0
-    awaiting: frozenset[int] = frozenset()
     charge_nano: int = 0
     bound_nano: int = 0
     spent_nano: int = 0
@@ -119,8 +121,6 @@ class Books(NamedTuple):
         is available, nothing is granted: a part of it helps nobody. What a source has spent beyond its bound is charged
         to it already, and a grant of that much takes nothing from what is available.
         """
-        if self.awaiting:
-            return self
         account = self.account(holder)
         paid_nano = account.returned_nano + account.charge_nano
         available_nano = self.available_nano(reserved_nano)
@@ -139,7 +139,7 @@ class Books(NamedTuple):
         not taken: no source says so once it has reported.
         """
         account = self.account(holder)
-        if holder.source in self.awaiting or not account.returned_nano < returned_nano <= account.granted_nano:
+        if not account.returned_nano < returned_nano <= account.granted_nano:
             return self
         return self._put(holder, account._replace(returned_nano=returned_nano), reserved_nano)
 
@@ -152,21 +152,10 @@ class Books(NamedTuple):
         own_nano, credited_nano = max(self.own_settled_nano, settled_nano), max(self.credited_nano, credited_nano)
         return self._replace(own_settled_nano=own_nano, credited_nano=credited_nano)._checked(reserved_nano)
 
-    def settle(self, holder: Holder, cost_nano: int, reserved_nano: int = 0) -> Books:
-        """Charge what events that a source forwarded cost, whatever the limit says: the money is gone."""
-        assert cost_nano >= 0
-        account = self.account(holder)
-        return self._put(holder, account._replace(settled_nano=account.settled_nano + cost_nano), reserved_nano)
-
     def change_limit(self, limit_nano: int, reserved_nano: int = 0) -> Books:
         """Another amount. A lower one takes nothing away from sources: what they hold shows as overshoot."""
-        assert limit_nano >= 0
         ceiling_nano = max(self.ceiling_nano, limit_nano)
         return self._replace(limit_nano=limit_nano, ceiling_nano=ceiling_nano)._checked(reserved_nano)
-
-    def await_reports(self, sources: Iterable[int]) -> Books:
-        """The books are from a backup: nothing is granted until each of these has reported or is forgotten."""
-        return self._replace(awaiting=self.awaiting | frozenset(sources))
 
     def report(self, source: int, told: Mapping[bytes, tuple[int, int]], reserved_nano: int = 0) -> Books:
         """What a source knows it was granted and has returned, by epoch, after these books were restored.
@@ -177,7 +166,7 @@ class Books(NamedTuple):
         books = self
         for epoch, (granted_nano, returned_nano) in told.items():
             books = books._taken(Holder(source, epoch), Account(granted_nano, returned_nano))
-        return books._heard(source, reserved_nano)
+        return books._heard(reserved_nano)
 
     def forget(self, source: int, reserved_nano: int = 0) -> Books:
         """A source is gone for good: what it has not settled is free again, by the operator's word."""
@@ -185,14 +174,13 @@ class Books(NamedTuple):
         for holder, account in self.accounts.items():
             if holder.source == source:
                 books = books._taken(holder, account._replace(returned_nano=account.granted_nano))
-        return books._heard(source, reserved_nano)
+        return books._heard(reserved_nano)
 
-    def _heard(self, source: int, reserved_nano: int) -> Books:
+    def _heard(self, reserved_nano: int) -> Books:
         # What has been granted has been granted: epochs that nobody can speak for stay as the backup has them, and
         # may count money twice.
         ceiling_nano = max(self.ceiling_nano, self.bound_nano - self.credited_nano)
-        books = self._replace(awaiting=self.awaiting - {source}, ceiling_nano=ceiling_nano)
-        return books._checked(reserved_nano)
+        return self._replace(ceiling_nano=ceiling_nano)._checked(reserved_nano)
 
     def _put(self, holder: Holder, account: Account, reserved_nano: int) -> Books:
         return self._taken(holder, account)._checked(reserved_nano)
@@ -202,7 +190,8 @@ class Books(NamedTuple):
         account = old.merged(account)
         if account == old:
             return self
-        assert account.returned_nano <= account.granted_nano, "more came back than was granted"
+        if account.returned_nano > account.granted_nano:
+            raise Unbalanced("more came back than was granted")
         return self._replace(
             accounts={**self.accounts, holder: account},
             charge_nano=self.charge_nano + account.charge_nano - old.charge_nano,
@@ -215,9 +204,10 @@ class Books(NamedTuple):
 
     def _checked(self, reserved_nano: int) -> Books:
         parts_nano = self.available_nano(reserved_nano) + self.held_nano(reserved_nano) + self.settled_nano
-        assert self.limit_nano == parts_nano - self.overshoot_nano(reserved_nano), "the books do not balance"
-        granted_nano = self.bound_nano - self.credited_nano
-        assert self.awaiting or granted_nano <= self.ceiling_nano, "more is granted than there ever was"
+        if self.limit_nano != parts_nano - self.overshoot_nano(reserved_nano):
+            raise Unbalanced("the parts of the limit do not come to it")
+        if self.bound_nano - self.credited_nano > self.ceiling_nano:
+            raise Unbalanced("more is granted than there ever was")
         return self
 
 
@@ -228,11 +218,10 @@ def open_books(
     ceiling_nano: int = 0,
     own_settled_nano: int = 0,
     credited_nano: int = 0,
-    awaiting: Iterable[int] = (),
 ) -> Books:
     """Books as they are stored, or new ones."""
     ceiling_nano = max(limit_nano, ceiling_nano)
-    books = Books(limit_nano, ceiling_nano, {}, own_settled_nano, credited_nano, frozenset(awaiting))
+    books = Books(limit_nano, ceiling_nano, {}, own_settled_nano, credited_nano)
     for holder, account in (accounts or {}).items():
         books = books._taken(holder, account)
     return books._checked(0)

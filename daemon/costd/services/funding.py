@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from costd.domain.books import Account, Books, Holder, open_books
+from costd.domain.books import Account, Books, Holder, Unbalanced, open_books
 from costd.domain.reservation import NEVER_MS
 from costd.services.live_window import LiveWindow
 from costd.store.charges import WindowCharge
@@ -119,7 +119,7 @@ class Authority:
         """Let the books move on. Where they would not balance, nothing more of the window is given until a restart."""
         try:
             live.books = transition(live.books)
-        except AssertionError as error:
+        except Unbalanced as error:
             live.is_sound = False
             _log.exception(
                 "the books of a budget's window do not balance (%s); it denies until costd is started again",

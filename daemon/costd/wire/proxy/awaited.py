@@ -44,9 +44,9 @@ class Awaited:
 
     def move(self, place: Place, ident: str) -> None:
         """The result of what is awaited is elsewhere: OpenAI's batches end in a file."""
-        order = self._orders.pop(place, None)
+        order = self.take(place)
         if order is not None:
-            self._orders[place._replace(ident=ident)] = order
+            self.add(place._replace(ident=ident), order)
 
     def take(self, place: Place) -> Order | None:
         """It was fetched, or will never be: what was ordered, if it was here."""

@@ -150,7 +150,7 @@ class Exchange:
             and must_ask_for_usage(called.upstream.provider, dict(called.said))
         )
         edited = edit(plain, with_usage=ask)
-        called.metadata = self._ledger.versioned(called, read_metadata(edited.metadata))
+        called.metadata = await self._ledger.versioned(called, read_metadata(edited.metadata))
         self._hides_usage = ask and edited.body is not plain
         if self._hides_usage:
             called.headers[hdrs.ACCEPT_ENCODING] = "identity"

@@ -114,11 +114,20 @@ class LedgerLink:
             _log.warning("budgets could not be asked of a proxied call, which is made: %s", error.message)
             return None
 
-    def versioned(self, called: Called, said: Metadata | None) -> Metadata | None:
-        """The metadata of a call with the active version of its prompt, where it names the prompt alone."""
+    async def versioned(self, called: Called, said: Metadata | None) -> Metadata | None:
+        """The metadata of a call with the active version of its prompt, where it names the prompt alone.
+
+        Raises Unavailable where the ledger cannot be read, and calls are to be refused then.
+        """
         if said is None or not said.prompt_key or said.version:
             return said
-        active = self._services.prompts.active(called.caller.org_id, said.prompt_key)
+        try:
+            active = await self._services.prompts.active(called.caller.org_id, said.prompt_key)
+        except Unavailable as error:
+            if self._settings.on_failure != OPEN:
+                raise
+            _log.warning("the version of a proxied call's prompt is not known: %s", error.message)
+            return said
         return Metadata(said.prompt_key, active, said.tags)
 
     def release(self, called: Called) -> None:
