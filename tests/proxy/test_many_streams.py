@@ -101,4 +101,4 @@ def test_hundreds_of_streams_leave_nothing_behind(tmp_path: Path) -> None:
 def test_a_thousand_streams_for_a_minute(tmp_path: Path) -> None:
     """The provider closes nothing: costd closes what is idle by itself, within half a minute."""
     with upstream(stream) as provider:
-        run(provider, tmp_path / "data", count=1_000, rounds=10)
+        run(provider, tmp_path / "data", count=1_000, rounds=25)
