@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from multidict import CIMultiDict
 
 from costd.domain.access import Caller
-from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Refused, Unavailable
+from costd.domain.errors import Conflict, CostdError, Forbidden, Invalid, Unavailable
 from costd.domain.ids import quick_uuid7, uuid_text
 from costd.domain.provider_usage import tier_context
 from costd.domain.proxied.batch_files import FileReader
@@ -22,24 +19,19 @@ from costd.domain.proxied.estimate import asked_units, estimate, likely_input_to
 from costd.domain.proxied.routes import Kind, result_id, seller
 from costd.domain.proxied.sold import Sold, bill
 from costd.domain.units import Quantity
-from costd.domain.usage import ERROR, INCOMPLETE, SANDBOX, Usage
+from costd.domain.usage import SANDBOX, Usage
 from costd.proxy_settings import OPEN
 from costd.services.admission import Decision
-from costd.store.ticket import Ticket
 from costd.wire.proxy.awaited import Awaited, Order, Place
 from costd.wire.proxy.called import NO_MODEL, Called, Metadata
+from costd.wire.proxy.record_keeper import RecordKeeper
 from costd.wire.proxy.uploaded import Uploaded
 
 if TYPE_CHECKING:
-    from costd.services.metering import Receipt
     from costd.services.services import Services
 
-DOOR = "proxy"
 #: What is reserved for a batch whose requests cannot be seen: it is made as long as there is any money.
 _LEAST_NANO = 1
-#: How soon a record is offered again that the ledger could not take.
-_AGAIN_S = 1.0
-_FIRST_AGAIN_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +42,7 @@ class LedgerLink:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.config.proxy
-        #: Records that are on their way to the disk.
-        self._handed: set[Ticket[Receipt]] = set()
-        #: What is done about those that were refused, and about bodies that are kept.
-        self._pending: set[asyncio.Task[None]] = set()
+        self._keeper = RecordKeeper(services)
         self._awaited = Awaited(services.metrics.proxy.awaited)
         self._uploaded = Uploaded()
 
@@ -64,7 +53,7 @@ class LedgerLink:
         """
         if self._settings.on_failure != OPEN and (hindrance := self._services.metering.hindrance):
             raise Unavailable(hindrance)
-        if len(self._pending) >= self._settings.waiting_records:
+        if self._keeper.waiting >= self._settings.waiting_records:
             raise Unavailable("too many records of proxied calls wait for the ledger (proxy.waiting_records)")
         if called.route.kind is Kind.ORDER:
             return await self._ask_for_order(called)
@@ -241,79 +230,11 @@ class LedgerLink:
             request_id=request_id,
             **{"provider": self._provider(called), **known},
         )
-        try:
-            ticket = self._services.metering.record(called.caller, usage, DOOR, awaited=False)
-        except Refused as refusal:
-            self._later(self._offered(called, usage, refusal))
-        else:
-            self._handed.add(ticket)
-            ticket.when_settled(partial(self._settled, called, usage))
-
-    def _settled(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
-        self._handed.discard(ticket)
-        if ticket.refused or called.kept is not None:
-            self._later(self._kept(called, usage, ticket))
-
-    async def _kept(self, called: Called, usage: Usage, ticket: Ticket[Receipt]) -> None:
-        try:
-            receipt = await ticket
-        except Refused as refusal:
-            await self._offered(called, usage, refusal)
-        else:
-            await self._keep_bodies(called, receipt)
-
-    async def _keep_bodies(self, called: Called, receipt: Receipt) -> None:
-        if called.kept is None or called.endpoint is None:
-            return
-        try:
-            await self._services.proxied_bodies.keep(called.endpoint, receipt.event_id, called.kept.both())
-        except Refused as refusal:
-            _log.warning("bodies of a proxied call were not stored: %s", refusal.message)
-
-    async def _offered(self, called: Called, usage: Usage, refusal: Refused) -> None:
-        """Offer a record again until it is kept: what was delivered is billed.
-
-        What does not fit of what a provider said is left out rather than the record.
-        """
-        # What may wait for hours holds no prompt and no key.
-        called.said, called.headers = {}, CIMultiDict()
-        said = {"upstream": called.upstream.name, "endpoint": called.route.endpoint}
-        lesser, pause_s = iter(_ever_less(usage)), _FIRST_AGAIN_S
-        while not isinstance(refusal, Conflict):  # told before, by another call
-            if isinstance(refusal, Invalid | Forbidden):
-                fitting = next(lesser, None) if isinstance(refusal, Invalid) else None
-                if fitting is None:
-                    _log.error("a record of a proxied call cannot be kept: %s", refusal.message, extra=said)
-                    return
-                usage, reason = fitting, refusal.message
-                _log.warning("a provider's usage does not fit and is recorded in part: %s", reason, extra=said)
-            else:
-                self._services.metrics.proxy.unrecorded.add((), 1)
-                _log.debug("a record of a proxied call waits for the ledger: %s", refusal.message)
-                await asyncio.sleep(pause_s)
-                pause_s = min(_AGAIN_S, pause_s * 2)
-            try:
-                receipt = await self._services.metering.record(called.caller, usage, DOOR)
-            except Refused as error:
-                refusal = error
-            else:
-                await self._keep_bodies(called, receipt)
-                return
-
-    def _later(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        self._keeper.keep(called, usage)
 
     async def flush(self, timeout_s: float) -> None:
         """Wait for records that are on their way."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                for ticket in tuple(self._handed):
-                    with suppress(Refused):  # which `_settled` was told first
-                        await ticket
-                while self._pending:
-                    await asyncio.wait(set(self._pending))
+        await self._keeper.flush(timeout_s)
 
     @staticmethod
     def _provider(called: Called) -> str:
@@ -323,11 +244,3 @@ class LedgerLink:
 def new_request_id(now_ms: int) -> str:
     """The id of one proxied call, of its reservation and of its record."""
     return uuid_text(quick_uuid7(now_ms))
-
-
-def _ever_less(usage: Usage) -> tuple[Usage, Usage]:
-    """The tokens alone, and nothing but that there was a call."""
-    tokens = tuple(pair for pair in usage.units if pair[0] in {"input_tokens", "output_tokens"})
-    bare = usage._replace(units=tokens, context=())
-    odd = bare._replace(units=(), user="", model=NO_MODEL, prompt_key="", prompt_version="", tags=())
-    return bare, odd._replace(status=usage.status if usage.status == ERROR else INCOMPLETE)
