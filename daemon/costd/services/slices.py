@@ -7,15 +7,17 @@ grant before it is used here, a return before the hub hears of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from costd.clock import Clock
 from costd.domain.held_slice import HeldSlice
-from costd.domain.lease import MAX_ITEMS, LeaseAnswer, Return, Slice, Want
+from costd.domain.lease import MAX_ITEMS, LeaseAnswer, Return, Want
 from costd.domain.reservation import NEVER_MS
 from costd.domain.window_key import WindowKey
 from costd.services.funding import BUDGET_EXCEEDED, LEASE_UNAVAILABLE, Waitable
+from costd.services.held_window import NONE_NANO, HeldWindow
 from costd.services.live_window import LiveWindow
+from costd.services.returns import Persisted, Returns
 from costd.store.budget_rows import AccountRow
 from costd.store.charges import WindowCharge
 from costd.store.lease_rows import OWN
@@ -24,12 +26,6 @@ from costd.store.ticket import Ticket, wake
 if TYPE_CHECKING:
     from costd.services.tills import Tills
 
-#: A slice is to last so long at the present burn.
-AHEAD_MS = 30_000
-#: Where nothing is known of the burn it is to last for so many calls like the one that asks.
-AHEAD_CALLS = 4
-#: More is asked for once less than this part of that is left.
-LOW_SHARE = 3
 #: Money that nobody used or reserved for so long goes back.
 IDLE_MS = 30_000
 #: A window counts as in use for so long after it was.
@@ -46,67 +42,12 @@ _MARGIN = 10
 _REFRESHES = 4
 #: Windows looked at under the lock at a time.
 _AT_ONCE = 200
-#: More than any amount: nothing was refused.
-NONE_NANO = 2**63 - 1
 #: Numbers of the ledger that are remembered with what had been recorded until then, for each window.
 MAX_NOTED = 2_048
-#: A return is said again at least so often, as the hub may not hear it.
-_SAY_AGAIN = 3
-
-
 _HUB_IS_AWAY = "the hub is out of reach"
 _HUB_AWAITS = "the hub was restored, and waits for its sidecars to tell what they hold"
 _NOT_CONFIRMED = "has not confirmed what this sidecar has of its money"
 _UNANSWERED = "the hub did not grant more in time"
-
-#: (granted, returned) by window and epoch.
-Persisted = dict[tuple[WindowKey, bytes], tuple[int, int]]
-
-
-class HeldWindow:
-    """A window's slice, in the present epoch, and what the hub said last of it."""
-
-    __slots__ = (
-        "active_ms",
-        "answered_ms",
-        "burn_nano",
-        "held",
-        "refused_nano",
-        "seen",
-        "told",
-        "waiting",
-        "watermark",
-    )
-
-    def __init__(self, held: HeldSlice, now_ms: int) -> None:
-        self.held = held
-        self.told: Slice | None = None
-        self.answered_ms = -NEVER_MS
-        #: Everything up to this number is in `told`.
-        self.watermark = -1
-        #: Amounts that callers wait for.
-        self.waiting: list[int] = []
-        #: The least that `granted` was to come to and the hub refused, as of its last answer.
-        self.refused_nano = NONE_NANO
-        #: nano-USD in a second, over the last half minute or so; (elapsed ms, used) when it was looked at last.
-        self.burn_nano = 0
-        self.seen = (now_ms, 0)
-        self.active_ms = now_ms
-
-
-class Returning(NamedTuple):
-    """Money on its way back; `tries` counts how often it was said."""
-
-    returned_nano: int
-    last_seq: int
-    tries: int = 0
-
-
-class Closed(NamedTuple):
-    """A slice of an epoch that is over, against which there may still be reservations."""
-
-    held: HeldSlice
-    since_ms: int
 
 
 class Slices:
@@ -130,16 +71,13 @@ class Slices:
         self._waiters: list[Ticket[None]] = []
         #: When any of them was in use last, and when all were bound to the hub's word last.
         self._active_ms = self._refreshed_ms = -NEVER_MS
-        #: What was taken out of the tills, and is not on disk yet.
-        self._unwritten: Persisted = {}
+        self._returns = Returns(last_seq)
         #: Whether the hub is out of reach: nobody waits for it then.
         self.is_away = False
         self._hurried_ms = -NEVER_MS
         #: Called where more is wanted, and where somebody is denied because the hub is out of reach; quick.
         self.on_demand: Callable[[], object] = bool
         self.on_loss: Callable[[], object] = bool
-        self.returning: dict[tuple[WindowKey, bytes], Returning] = {}
-        self.closed: dict[tuple[WindowKey, bytes], Closed] = {}
 
     # -- as costd.services.funding says ------------------------------------------------------------------------------
 
@@ -165,7 +103,7 @@ class Slices:
             noted.extend(thinned)
         live.till.charge(charge.added_nano)
         held = self._held.get(live.key)
-        if held is not None and not self.is_away and self._is_low(live, held):
+        if held is not None and not self.is_away and held.is_low(live):
             self.on_demand()
 
     def changed(self, live: LiveWindow) -> None:
@@ -187,7 +125,7 @@ class Slices:
             if held is None or not (is_short or now_ms >= till.usable_until_ms):
                 continue
             if is_short and now_ms - held.answered_ms < FRESH_MS:
-                needed_nano = held.held.granted_nano + amount_nano - self._free(live, held)
+                needed_nano = held.held.granted_nano + amount_nano - held.free_nano(live)
                 if needed_nano >= held.refused_nano:
                     return None
             held.waiting.append(amount_nano if is_short else 0)
@@ -244,8 +182,7 @@ class Slices:
         with self._tills.lock:
             self._epoch = epoch
             self._usable_until_ms = 0
-            for at in [at for at in self.closed if at[1] == epoch]:
-                del self.closed[at]
+            self._returns.reopen(epoch)
             self._held.clear()
             for live in self._tills.lives():
                 self._hold(live)
@@ -261,7 +198,7 @@ class Slices:
             if goes_on and self._usable_until_ms:
                 for key, each in self._held.items():
                     if each.held.bound_nano > 0:
-                        self.closed[key, self._epoch] = Closed(each.held.close(), now_ms)
+                        self._returns.close(key, each.held, now_ms)
             self._epoch = b""
             self._usable_until_ms = 0
             self._held.clear()
@@ -287,12 +224,12 @@ class Slices:
                 held, live = self._held.get(key), self._tills.live(key)
                 if held is not None and live is not None and held.waiting:
                     waiting, held.waiting = held.waiting, []
-                    wants += self._needs(live, held, waiting)
+                    wants += held.needs(live, waiting)
         idle: list[tuple[int, Want]] = []
         for live, held in self._each():
             self._look(live, held)
-            if live.key not in asking and (held.held.bound_nano or self._is_low(live, held)):
-                idle.append((held.answered_ms, self._ahead(live, held)))
+            if live.key not in asking and (held.held.bound_nano or held.is_low(live)):
+                idle.append((held.answered_ms, held.ahead(live)))
         idle.sort(key=lambda pair: pair[0])
         return [*wants, *(want for _, want in idle)][:MAX_ITEMS], waiters
 
@@ -330,43 +267,9 @@ class Slices:
         wake(tickets)
 
     def _look(self, live: LiveWindow, held: HeldWindow) -> None:
-        """See how fast money goes."""
-        now_ms, till = self._clock.elapsed_ms(), live.till
-        before_ms, before_nano = held.seen
-        spent_nano = till.used_nano + till.reserved_nano
-        if spent_nano != before_nano or till.reserved_nano:
-            held.active_ms = self._active_ms = now_ms
-        if (passed_ms := now_ms - before_ms) >= 500:
-            rate = max(0, spent_nano - before_nano) * 1_000 // passed_ms
-            share = min(1_000, passed_ms * 1_000 // AHEAD_MS)
-            held.burn_nano = (held.burn_nano * (1_000 - share) + rate * share) // 1_000
-            held.seen = now_ms, spent_nano
-
-    def _needs(self, live: LiveWindow, held: HeldWindow, waiting: Sequence[int]) -> list[Want]:
-        """The largest call that waits, and the smallest where that is all that is left for."""
-        free_nano, granted = self._free(live, held), held.held.granted_nano
-        wanted = granted + max(0, sum(waiting) + max(self._ahead_nano(held), AHEAD_CALLS * max(waiting)) - free_nano)
-        amounts = sorted({max(waiting), min(waiting)}, reverse=True)
-        return [Want(live.key, granted + max(0, amount - free_nano), wanted) for amount in amounts]
-
-    def _ahead(self, live: LiveWindow, held: HeldWindow) -> Want:
-        granted = held.held.granted_nano
-        is_recalled = held.told is not None and held.told.recall
-        if is_recalled or not self._is_low(live, held):
-            return Want(live.key, 0, granted)
-        return Want(live.key, 0, granted + max(0, self._ahead_nano(held) - self._free(live, held)))
-
-    def _is_low(self, live: LiveWindow, held: HeldWindow) -> bool:
-        return self._free(live, held) * LOW_SHARE < self._ahead_nano(held)
-
-    @staticmethod
-    def _ahead_nano(held: HeldWindow) -> int:
-        return held.burn_nano * (AHEAD_MS // 1_000)
-
-    @staticmethod
-    def _free(live: LiveWindow, held: HeldWindow) -> int:
-        """What is neither used nor reserved; below zero where more is used than there was."""
-        return held.held.bound_nano - live.till.used_nano - live.till.reserved_nano
+        now_ms = self._clock.elapsed_ms()
+        if held.look(live, now_ms):
+            self._active_ms = now_ms
 
     # -- what goes back ----------------------------------------------------------------------------------------------
 
@@ -380,41 +283,29 @@ class Slices:
             if not self._is_usable(live, held):
                 continue
             self._look(live, held)
-            is_recalled = held.told is not None and held.told.recall
-            if (is_recalled or now_ms - held.active_ms >= IDLE_MS) and (amount := live.till.withdraw()):
+            if (held.is_recalled or now_ms - held.active_ms >= IDLE_MS) and (amount := live.till.withdraw()):
                 held.held = held.held.give_back(amount)
-                self._go_back(live.key, held.held)
-                if not is_recalled:
+                self._returns.add(live.key, held.held)
+                if not held.is_recalled:
                     held.burn_nano = 0
         with self._tills.lock:
-            for (key, epoch), closed in list(self.closed.items()):
-                closed_live = self._tills.live(key)
-                is_idle = closed_live is None or not closed_live.till.reserved_nano
-                if is_idle or now_ms - closed.since_ms > ttl_ms:
-                    del self.closed[key, epoch]
-                    self._go_back(key, closed.held.empty())
-            return dict(self._unwritten)
+            self._returns.empty_closed(self._is_idle, now_ms - ttl_ms)
+            return self._returns.unwritten
 
     def written(self, slices: Persisted) -> None:
         """These are on disk."""
         with self._tills.lock:
-            for at, pair in slices.items():
-                if self._unwritten.get(at) == pair:
-                    del self._unwritten[at]
-
-    def _go_back(self, key: WindowKey, held: HeldSlice) -> None:
-        self._unwritten[key, held.epoch] = held.granted_nano, held.returned_nano
-        self.returning[key, held.epoch] = Returning(held.returned_nano, self._last_seq())
+            self._returns.written(slices)
 
     def returns(self, acknowledged: int) -> list[Return]:
         """What is on its way back, of which the hub has everything that was recorded before."""
         with self._tills.lock:
-            found = []
-            for (key, epoch), each in list(self.returning.items())[:MAX_ITEMS]:
-                if each.last_seq <= acknowledged:
-                    self.returning[key, epoch] = each._replace(tries=each.tries + 1)
-                    found.append(Return(key, epoch, each.returned_nano, each.last_seq))
-            return found
+            return self._returns.to_say(acknowledged)
+
+    def _is_idle(self, key: WindowKey) -> bool:
+        """Whether nothing is reserved in a window."""
+        live = self._tills.live(key)
+        return live is None or not live.till.reserved_nano
 
     # -- what the hub answers ----------------------------------------------------------------------------------------
 
@@ -424,19 +315,14 @@ class Slices:
             found: dict[WindowKey, HeldSlice] = {}
             changed: Persisted = {}
             for told in answer.slices:
-                held, at = self._held.get(told.window), (told.window, epoch)
+                held = self._held.get(told.window)
                 if held is None or held.held.epoch != epoch:
                     continue
                 now = found[told.window] = held.held.confirm(told.granted_nano, told.returned_nano)
                 if now != held.held:
-                    changed[at] = now.granted_nano, now.returned_nano
-                if held.held.returned_nano <= told.returned_nano:
-                    self.returning.pop(at, None)
-                elif at not in self.returning:  # of a process before this one, or said and not heard
-                    self.returning[at] = Returning(held.held.returned_nano, self._last_seq())
-            for at, each in list(self.returning.items()):
-                if each.tries >= _SAY_AGAIN:
-                    del self.returning[at]
+                    changed[told.window, epoch] = now.granted_nano, now.returned_nano
+                self._returns.heard(told.window, held.held, told.returned_nano)
+            self._returns.forget_said()
             return found, changed
 
     def use(
