@@ -119,7 +119,7 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
                 "admin_key_file": running.admin_key_file,
             },
         )
-        manager.ready(_status(core.services.health))
+        manager.ready(told := _status(core.services.health))
         core.till_keeper.start()
         core.services.alerts.start()
         if core.services.forwarding is not None:
@@ -130,7 +130,7 @@ async def _serve(core: Core, config: Config, tls: TlsFiles | None, manager: Mana
         if core.services.hub_sync is not None:
             core.services.hub_sync.start()
         # Upkeep waits for the writer; apart from it, the beat still tells of a writer that does not come back.
-        chores = [asyncio.create_task(_beat(core, tls, manager)), asyncio.create_task(_keep_up(core))]
+        chores = [asyncio.create_task(_beat(core, tls, manager, told)), asyncio.create_task(_keep_up(core))]
         await stop.wait()
         _log.info("stopping")
         manager.stopping()
@@ -182,12 +182,15 @@ def _tls_files(config: Config) -> TlsFiles | None:
     return TlsFiles(config.tls.cert, config.tls.key, config.written, config.tls.client_ca)
 
 
-async def _beat(core: Core, tls: TlsFiles | None, manager: Manager) -> None:
-    """Look after health and certificates, and tell the service manager, until cancelled."""
+async def _beat(core: Core, tls: TlsFiles | None, manager: Manager, told: str) -> None:
+    """Look after health and certificates, and tell the service manager, until cancelled.
+
+    `told` is the status that it was told last.
+    """
     health, clock = core.services.health, core.services.clock
     beat_s = min(BEAT_S, manager.ping_every_s or BEAT_S)
     next_ping_s = next_look_s = 0.0
-    told, was_ready = _status(health), True
+    was_ready = True
     while True:
         ready = health.beat()
         core.stale_keys.beat()
